@@ -1,6 +1,7 @@
-"""How often a rollout's evidence is wrong and how long it takes: played out, and written into docs/statistics.md.
+"""How often evidence is wrong and how long it takes, of rollouts, holdouts, gates and files: played out, written into
+docs/statistics.md.
 
-    python -m benchmarks.evidence [--rollouts 2000] [--page FILE]
+    python -m benchmarks.evidence [--rollouts 2000] [--only gates] [--page FILE]
 
 Every rollout comes from `noria.delivery.simulation`, with a look after each error and each slow answer. The same seed gives the
 same table. The tests check the same scenarios at a smaller size (tests/delivery/test_simulate.py).
@@ -12,18 +13,19 @@ import argparse
 import math
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
 
-from benchmarks import pairs, rivals
+from benchmarks import anomalies, gates, holdouts, pairs, rivals
 from benchmarks.pairs import Failing
 from noria.delivery import simulation
 from noria.delivery.simulation import ArmShares, DecisionRule, PairedDifferences, Scenario, SimulationResult
 
 PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
-BEGIN, END = "<!-- made by `make tables`: begin -->", "<!-- end -->"
+END = "<!-- end -->"
 DAY_S = 86400.0
 RULE = DecisionRule((0.1,), patience_s=7 * DAY_S)
 CHAMPION = ArmShares(0.01, 0.005)
@@ -58,13 +60,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.evidence", description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rollouts", type=int, default=2000, help="of each kind; 2000")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to renew; docs/statistics.md")
+    parser.add_argument("--only", choices=list(BLOCKS), action="append", help="make these tables; all")
     given = parser.parse_args()
-    begun = time.monotonic()
-    made = [table(given.rollouts) for table in (validity, beside, labels, apart)]
-    text = "\n\n".join([*made, small(given.rollouts // 10)])
-    print(text)
-    renew(given.page, text)
-    print(f"{time.monotonic() - begun:.0f} s")
+    for name in given.only or BLOCKS:
+        begun = time.monotonic()
+        text = BLOCKS[name](given.rollouts)
+        print(text)
+        renew(given.page, name, text)
+        print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     return 0
 
 
@@ -191,6 +194,30 @@ def small(rollouts: int) -> str:
     return "\n".join(lines)
 
 
+def unusual(histories: int) -> str:
+    """How often a file is called unusual over nothing, and how often a shift is found."""
+    few = max(1, histories // 2)
+    sizes = anomalies.SIZES
+    head = " | ".join(f"{size} files" for size in sizes)
+    lines = [
+        f"Files of about {anomalies.ROWS:,} rows with {anomalies.NUMBERS} columns of numbers and {anomalies.TEXTS} of texts,",
+        "held against as many accepted files; a file's volume varies by 10 %, its means by 0.1 of the rows' standard deviation,",
+        f"its shares of nulls by 20 %, besides chance. `false_alarm` {100 * anomalies.FALSE_ALARM:g} %; {histories:,} histories",
+        f"of each kind, {few:,} for each shift.",
+        "",
+        f"| alarms over nothing; what moves the files | {head} |",
+        f"|---|{'---|' * len(sizes)}",
+    ]
+    for i, (kind, words) in enumerate(anomalies.KINDS.items()):
+        found = [_rate(anomalies.rate(kind, size, "", histories, SEED + 50 + i), histories) for size in sizes]
+        lines.append(f"| {words} | {' | '.join(found)} |")
+    lines += ["", f"| found, of independent, normal files | {head} |", f"|---|{'---|' * len(sizes)}"]
+    for i, shift in enumerate(anomalies.SHIFTS):
+        counts = [anomalies.rate("independent", size, shift, few, SEED + 60 + i) for size in sizes]
+        lines.append(f"| {shift} | {' | '.join(f'{100 * count / few:.0f} %' for count in counts)} |")
+    return "\n".join(lines)
+
+
 def _beside(one: SimulationResult) -> str:
     shares = f"{100 * one.promoted / one.rollouts:.1f} % | {100 * one.rolled_back / one.rollouts:.1f} %"
     requests, canary = (f"{spread.median:,.0f} ({spread.p90:,.0f})" for spread in (one.requests, one.canary))
@@ -202,15 +229,42 @@ def _rate(count: int, of: int) -> str:
     return f"{100 * rate:.1f} % ± {200 * math.sqrt(max(rate, 1 / of) * (1 - rate) / of):.1f}"
 
 
-def renew(page: Path, text: str) -> None:
-    """Put the tables between the page's marks. Raises ValueError when the marks are not there."""
-    whole = page.read_text()
-    if BEGIN not in whole or END not in whole:
-        raise ValueError(f"{page.name} has no marks {BEGIN} and {END}")
-    head, _, rest = whole.partition(BEGIN)
+def rollouts(count: int) -> str:
+    """The tables of rollouts."""
+    made = [table(count) for table in (validity, beside, labels, apart)]
+    said = "Requests and pairs to a decision: the median, and in parentheses what 9 in 10 stay below."
+    return "\n\n".join([said, *made, small(max(1, count // 10))])
+
+
+def looks(count: int) -> str:
+    """The tables of holdouts."""
+    return f"{holdouts.cost()}\n\n{holdouts.table(max(1, count // 10), SEED + 60)}"
+
+
+# The tables between each pair of marks on the page, from a number of rollouts; what takes longer is played out less often.
+BLOCKS: dict[str, Callable[[int], str]] = {
+    "rollouts": rollouts,
+    "holdouts": looks,
+    "files": lambda count: unusual(max(1, count // 10)),
+    "gates": lambda count: gates.table(max(1, count // 5)),
+    "power": lambda count: gates.power(max(1, count // 5)),
+    "slices": lambda count: gates.slices(max(1, count // 2)),
+}
+
+
+def begin(name: str) -> str:
+    """The mark before the tables of a block."""
+    return f"<!-- made by `make tables`: {name} -->"
+
+
+def renew(page: Path, name: str, text: str) -> None:
+    """Put the tables of a block between its marks. Raises ValueError when the page does not have them."""
+    before, mark, rest = page.read_text().partition(begin(name))
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise ValueError(f"{page.name} has no marks {begin(name)} and {END}")
     machine = f"Made by `make tables`, {time.strftime('%B %Y')}, Python {platform.python_version()}."
-    said = f"{machine} Requests and pairs to a decision: the median, and in parentheses what 9 in 10 stay below."
-    page.write_text(f"{head}{BEGIN}\n{said}\n\n{text}\n{END}{rest.partition(END)[2]}")
+    page.write_text(f"{before}{mark}\n{machine}\n\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

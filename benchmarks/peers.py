@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.clock import timed
 
 PINS = Path(__file__).parent / "requirements"
-NAMES = ("dvc", "pytask", "mlflow", "mlserver", "litserve", "bentoml")
+NAMES = ("dvc", "pytask", "mlflow", "mlserver", "litserve", "bentoml", "pandera", "great-expectations", "pointblank")
 TITLES = {
     "dvc": "DVC",
     "pytask": "pytask",
@@ -22,6 +22,9 @@ TITLES = {
     "mlserver": "MLServer",
     "litserve": "LitServe",
     "bentoml": "BentoML",
+    "pandera": "Pandera",
+    "great-expectations": "Great Expectations",
+    "pointblank": "pointblank",
 }
 
 

@@ -88,7 +88,7 @@ def peeking(rule: DecisionRule, stream: Stream) -> SimulatedDecision:
 
 def _tested(rule: DecisionRule, stream: Stream, *, peeked: bool) -> SimulatedDecision:
     share, needed = rule.shares[-1], size(rule, stream)
-    while not stream.ended and stream.outcomes(0, share)[0].sum() < needed:
+    while not stream.is_over and stream.outcomes(0, share)[0].sum() < needed:
         stream.grow()
     own = stream.outcomes(0, share)[0]
     reached = np.cumsum(own)
@@ -126,7 +126,7 @@ def thresholds(kind: Thresholds, rule: DecisionRule, stream: Stream) -> Simulate
     limits = (stream.scenario.champion.errors + rule.errors, stream.scenario.champion.slow + rule.slow)
     step = passed = failures = silent = canary = start = 0
     for number in range(1, int(rule.patience_s / kind.interval_s) + 1):
-        while not stream.ended and (len(stream) == 0 or stream.times[-1] <= number * kind.interval_s):
+        while not stream.is_over and (len(stream) == 0 or stream.times[-1] <= number * kind.interval_s):
             stream.grow()
         end = int(np.searchsorted(stream.times, number * kind.interval_s))
         rates = _within(stream, start, end, shares[step])

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import chain, experiments, peers, serving, snapshot, soak, survival, swaps, table, wheel
+from benchmarks import chain, contracts, experiments, peers, serving, snapshot, soak, survival, swaps, table, wheel
 from benchmarks.clock import BenchError, remove
 from benchmarks.peers import Peers
 from benchmarks.table import Section
@@ -32,6 +32,7 @@ TITLES = {
     "chain": chain.TITLE,
     "snapshot": snapshot.TITLE,
     "experiments": experiments.TITLE,
+    "contracts": contracts.TITLE,
 }
 NEEDED = {
     "wheel": (),
@@ -42,6 +43,7 @@ NEEDED = {
     "chain": ("dvc", "pytask"),
     "snapshot": ("dvc",),
     "experiments": ("mlflow",),
+    "contracts": ("pandera", "great-expectations", "pointblank"),
 }
 APART = ("soak",)  # too long to be measured unasked
 ROUNDS = 3
@@ -91,6 +93,7 @@ def _measure(name: str, work: Path, others: Peers, given: argparse.Namespace) ->
         "chain": chain.measure,
         "snapshot": snapshot.measure,
         "experiments": experiments.measure,
+        "contracts": contracts.measure,
     }
     return parts[name](work, others, given.rounds or ROUNDS, given.small)
 

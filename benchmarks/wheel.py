@@ -50,9 +50,9 @@ def measure(theatre: DemoStage, rounds: int) -> list[tuple[str, float, float, st
     theatre.up()
     theatre.replay(day(5, 1), 0.0, 0.0)
     theatre.arrive(*[path for month in (1, 2, 3) for path in theatre.month(month)])
-    turn = theatre.turn_after(0)
+    turn = theatre.wait_for_turn(0)
     while turn["release"] is None:
-        turn = theatre.turn_after(turn["number"])
+        turn = theatre.wait_for_turn(turn["number"])
     overheads = [one_turn(theatre, path) for path in increments(theatre, rounds)]
     idle = [no_op_daemon(theatre) for _ in range(rounds)]
     theatre.daemon_stop()
@@ -77,7 +77,7 @@ def increments(theatre: DemoStage, rounds: int) -> list[Path]:
     _, flights = theatre.month(4)
     weather, _ = theatre.month(4)
     theatre.arrive(weather)
-    theatre.turn_after(theatre.last_turn)
+    theatre.wait_for_turn(theatre.last_turn)
     table = pl.read_parquet(flights)
     size = -(-table.height // rounds)
     paths = []
@@ -105,7 +105,7 @@ def one_turn(theatre: DemoStage, path: Path) -> float:
             raise SystemExit(f"no new release after 60 s: {theatre.turns()[-1]}")
         time.sleep(0.005)
     took = time.time() - begun
-    turn: dict[str, Any] = theatre.turn_after(number)
+    turn: dict[str, Any] = theatre.wait_for_turn(number)
     print(f"  turn {turn['number']}: {took:.2f} s, of which {turn['user_s']:.2f} s in the project's own code", flush=True)
     return took - float(turn["user_s"])
 
@@ -136,6 +136,6 @@ def no_op_daemon(theatre: DemoStage) -> float:
     number = theatre.last_turn
     begun = time.time()
     theatre.post("/api/trigger", {"reason": "bench"})
-    turn = theatre.turn_after(number)
+    turn = theatre.wait_for_turn(number)
     assert turn["outcome"] == "nothing changed", turn
     return float(turn["ended_at"]) - begun

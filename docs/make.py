@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from noria import cli
-from noria.config import reference
+from noria.config import schema
 from noria.engine.action import Action, ActionField, FieldKind, Who
 from noria.engine.action_table import ACTIONS, at_the_top
 from noria.kernel import errors
@@ -29,9 +29,11 @@ CODES_OF = {  # beside 2 (called wrongly) and 4 (infrastructure), which every co
     "runs": "0",
     "show": "0; 2 there is no such thing",
     "diff": "0, whether or not anything differs; 2 there is no such run",
+    "report": "0; 2 nothing is named so, or no candidate was evaluated",
     "releases": "0; 1 the file exists already, data was erased, or `verify` found it changed; 2 no such release",
     "release": "0 done; 1 FILE is damaged, does not fit, or nobody vouches for it, the release is in use or has no bar; "
     "2 something has to be said that was not",
+    "policy": "0; 1 nothing differs, or the change is approved already",
     "rollout": "0; 1 refused; 2 no such environment, or nothing is under way there",
     "reproduce": "0 bytes or metrics agree; 1 they do not, or the folder is not empty, or the file was changed or lacks data",
     "serve": "0 told to stop; 1 FILE is damaged, not signed or signed by another key, or RELEASE is barred",
@@ -52,7 +54,7 @@ TO_DO = {  # error -> what a person does next
     "RefusedError": "Do what the policy asks for (commit, approve, choose another release).",
     "NotFoundError": "List what there is: `noria releases`, `noria runs`, `noria status`.",
     "AmbiguousError": "Give more of its characters.",
-    "StoppedError": "Nothing: the next start goes on with the turn.",
+    "StoppedError": "Nothing: the next start reruns the turn.",
     "StoreError": "`noria doctor` looks deeper; a damaged ledger is replaced by a backup.",
     "CorruptBlobError": "Restore the blob, or let the same data arrive again; look at the disk.",
     "LeaseLostError": "Nothing: the other engine finishes the work.",
@@ -75,7 +77,9 @@ TO_DO = {  # error -> what a person does next
 COMMANDS_HEAD = """\
 Each has `--json` (one document, stable keys), `--help` with an example, and exit codes for CI: 0 passed, 1 the verdict is no,
 2 usage, 3 not enough data, 4 infrastructure; 130 after Ctrl-C. Every command may end with 2 (called wrongly) or 4. With `--json`
-an error is one document too: `error` with `kind`, `message`, `where`, `hint`, `exit_code` ([errors](errors.md))."""
+an error is one document too: `error` with `kind`, `message`, `where`, `hint`, `exit_code` ([errors](errors.md)).
+A reader that ends early (`| head`) fails nothing; where the disk behind standard output is full, the command does its work and
+ends with 4."""
 ERRORS_HEAD = """\
 Every message says what is wrong, where, and what to do next. `--json` gives it as one document: kind, message, where, hint,
 exit_code. The fourth column is what the model server and the control API answer; by the Open Inference Protocol a SignatureError
@@ -169,7 +173,7 @@ def control_api() -> str:
 def pages() -> dict[str, str]:
     """Every generated page by its file's name."""
     return {
-        "project-file.md": reference(),
+        "project-file.md": schema.reference(),
         "commands.md": commands(),
         "errors.md": error_table(),
         "control-api.md": control_api(),

@@ -38,7 +38,7 @@ from noria.monitor.watch import EnvironmentMonitor, watch
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_store import TurnStore
 from noria.predictions import retention
-from noria.storage.disk import write_whole
+from noria.storage.disk import clear_unfinished, write_whole
 from noria.trust.audit import ChainWatch
 from noria.views.runtime_status import identity
 from noria.views.status import StatusView
@@ -46,13 +46,13 @@ from noria.views.totals import TotalStore
 
 _log = logs.get_logger("noria.daemon")
 
-QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none came for this long
+QUIET_S = 0.1  # triggers that arrive together become one turn: wait until none has come for this long
 LOOK_S = 0.2  # between two looks at a rollout's evidence
 MONITOR_S = 0.5
 SCOUT_S = 0.5
 SYNC_S = 5.0
 CHANGED = (
-    "`noria audit verify` tells more. Restore a copy of the state folder, let `noria audit accept` note it, or start a new one "
+    "See `noria audit verify`. Restore a copy of the state folder, let `noria audit accept` note it, or start a new one "
     "with NORIA_HOME."
 )
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - it is compared with
@@ -62,7 +62,10 @@ NEWS_S = 0.2
 
 
 class Daemon:
-    """Owns the threads; everything they know is in the ledger, so that a killed daemon goes on where it stood."""
+    """Owns the threads.
+
+    Everything they know is in the ledger, so that after a kill the next daemon continues where this one stopped.
+    """
 
     def __init__(
         self, context: DeliveryContext, *, serve: tuple[str, int] | None = None, console_at: tuple[str, int] | None = None
@@ -73,40 +76,40 @@ class Daemon:
         self.stopping = threading.Event()
         self.triggered = threading.Event()
         self.addresses: dict[str, str] = {}
-        self.standstill = ""  # why nothing is decided any more: the audit log was changed
-        self._working = replace(context, check_lease=self._demand_whole)
+        self.standstill = ""  # why this daemon decides nothing any more: the audit log was changed
+        self._working = replace(context, check_lease=self._stop_if_halted)
         self._chain_watch = ChainWatch(context.ledger, context.state)
         self.waiting: dict[str, str] = {}  # by environment: the release of this project that the server is still loading
         self._lock = _lock(context.state)
+        clear_unfinished(context.state)
         self._threads: list[Background] = []
         self._console: uvicorn.Server | None = None
         self._showing: Background | None = None
         self._adopted = False  # the model server was there before this daemon
-        self._told: set[str] = set()  # troubles that were said
+        self._told: set[str] = set()  # problems already reported
 
     def start(self, stopped: Callable[[], bool] = lambda: False) -> dict[str, str]:
-        """Start everything; the addresses by name: `console` and one for each environment.
-
-        Raises StoppedError when it is told to stop meanwhile, StoreError when the audit log was changed.
+        """Starts everything and returns the addresses by name: `console` and one for each environment. Raises StoppedError when
+        told to stop meanwhile, StoreError when the audit log was changed.
         """
-        self._adopted = self.context.server.runs()  # before anything can fail: what was there is not ended then
+        self._adopted = self.context.server.is_running()  # first: a failure must not end a server that ran before
         self._demand_chain()
         project = config.load(self.context.home)
         self.addresses = assembly.start_server(self.context, project, serve=self.serve, stopped=stopped)
         if self._adopted:
-            with contextlib.suppress(ServingError):  # it tries anew what it refused; what takes long comes by itself
+            with contextlib.suppress(ServingError):  # retries what it refused; slow releases follow
                 self.context.server.sync(timeout_s=SYNC_S)
         self.context.executor.warm()
         self.addresses["console"] = self._open_console()
         self._write_facts()
         loops: list[tuple[str, Callable[[], float]]] = [
             ("chain", self._check_chain),
-            ("trigger watcher", self._unless_broken(self._scouting())),
+            ("trigger watcher", self._unless_broken(self._make_trigger_watcher())),
             ("wheel", self._unless_broken(self._turn)),
-            ("server", self._keeping_server(project)),
-            ("rollout controller", self._unless_broken(self._drive())),
-            ("scaled", self._hear_scaled),
-            ("monitor", self._unless_broken(self._monitoring())),
+            ("server", self._make_server_keeper(project)),
+            ("rollout controller", self._unless_broken(self._make_rollout_controller())),
+            ("scaled", self._record_scaling),
+            ("monitor", self._unless_broken(self._make_monitor())),
             ("logbook", self._unless_broken(self._keep_logs)),
         ]
         for name, step in loops:
@@ -114,11 +117,11 @@ class Daemon:
         return self.addresses
 
     def give_up(self) -> None:
-        """Undo a start that failed. A model server that was there before goes on answering."""
+        """Undoes a start that failed. A model server that ran before keeps answering."""
         self.stop(server=not self._adopted)
 
     def stop(self, *, server: bool) -> None:
-        """Finish what is in hand within seconds, then end; ``server``: the model server too, as when a person asks for it."""
+        """Finishes current work within seconds and stops; with ``server``, also stops the model server."""
         self.stopping.set()
         self.triggered.set()
         for thread in self._threads:
@@ -136,16 +139,18 @@ class Daemon:
         self._lock.close()
 
     def _forever(self, name: str, step: Callable[[], float]) -> float:
-        """Call ``step`` until the daemon stops; it returns the seconds to wait. One failure must not end the loop:
-        it is written down, and tried again after a pause."""
+        """Calls ``step``, which returns the seconds to wait, until the daemon stops.
+
+        A failure does not end the loop: it is recorded, and the step is retried after a pause.
+        """
         pause = 1.0
         while not self.stopping.is_set():
             try:
                 wait, pause = step(), 1.0
             except (LeaseLostError, StoppedError):
-                wait = 1.0  # another engine goes on with the work, now or at the next start
+                wait = 1.0  # another engine continues the work, now or at the next start
             except ConfigError:
-                wait = 1.0  # the trigger watcher has said so, once; until it is mended everything stays as it is
+                wait = 1.0  # the trigger watcher has reported it, once; nothing changes until it is fixed
             except BaseException as error:  # noqa: BLE001 - the loop outlives any failure of one round; a panic is no Exception
                 self._complain(name, error)
                 wait, pause = pause, min(pause * 2, 60.0)
@@ -153,51 +158,53 @@ class Daemon:
         return 1.0
 
     def complain_once(self, name: str, error: BaseException) -> None:
-        """The same for what comes again and again, until it is `relieved`."""
+        """Records a recurring problem once, until it is `relieved`."""
         if f"{name} {error}" not in self._told:
             self._told.add(f"{name} {error}")
             self._complain(name, error)
 
-    def relieved(self, name: str) -> None:
+    def forget_complaint(self, name: str) -> None:
         self._told = {told for told in self._told if not told.startswith(f"{name} ")}
 
     def _complain(self, name: str, error: BaseException) -> None:
-        """Never raises: it is called where nobody is left to hear."""
+        """Records a problem. Never raises: no caller could handle it."""
         known = isinstance(error, NoriaError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if known:
             _log.error(f"{name}: {text}", extra=logs.facts(loop=name, error=type(error).__name__))
         else:
             logs.outlive(_log, self.context.state / "daemon.log", name, error)
-        with contextlib.suppress(Exception):  # the ledger itself is in trouble, or the disk: the log has it
+        with contextlib.suppress(Exception):  # the ledger itself or the disk fails; the log has the error
             self.context.event("daemon.trouble", name, f"{name}: {text}")
 
     def _demand_chain(self) -> None:
-        """Raises StoreError when the audit log is not what was written: whatever is decided now would rest on it."""
+        """Raises StoreError when the audit log was changed: no decision may rest on it."""
         problem = self._chain_watch.begin()
         if problem:
             raise StoreError(f"the audit log was changed: {problem}", where=str(self.context.state), hint=CHANGED)
 
     def _check_chain(self) -> float:
-        """Notice a change of the audit log while the daemon works. From then on nothing is decided; what serves goes on."""
+        """Checks the audit log for changes. After one, the daemon decides nothing; the champion keeps serving."""
         if not self.standstill and (problem := self._chain_watch.look()):
             self.standstill = f"the audit log was changed: {problem}"
             self._write_facts()
-            told = f"{self.standstill}; no turn starts and no rollout goes on, what serves stays"
+            told = f"{self.standstill}; no turn starts and no rollout proceeds; the champion keeps serving"
             self.context.event("audit.broken", "audit", told)
         return CHAIN_S
 
     def _unless_broken(self, step: Callable[[], float]) -> Callable[[], float]:
         return lambda: CHAIN_S if self.standstill else step()
 
-    def _demand_whole(self) -> None:
-        """Raises StoppedError: what is in hand stops before its next change of state."""
+    def _stop_if_halted(self) -> None:
+        """Raises StoppedError, so that work in progress stops before its next change of state."""
         if self.standstill:
-            raise StoppedError(f"{self.standstill}; the daemon stands still")
+            raise StoppedError(f"{self.standstill}; the daemon is halted")
 
     def act(self, action: Action, values: Mapping[str, Value], actor: str) -> dict[str, Any]:
-        """What a person asks through the control API. Raises StoreError where the daemon stands still: only what brings a
-        release back, holds or bars one is done then."""
+        """Performs an action of the control API.
+
+        Raises StoreError while the daemon decides nothing: then only rollback, hold, abort and withdrawal are allowed.
+        """
         if self.standstill and not action.while_broken:
             raise StoreError(self.standstill, where=str(self.context.state), hint=CHANGED)
         done = action.perform(self.context, actor, values)
@@ -205,13 +212,15 @@ class Daemon:
             self.triggered.set()
         return done
 
-    def _keeping_server(self, project: config.Project) -> Callable[[], float]:
-        """Start the model server again whenever it is gone: at the same addresses, as the project file was when it could be
-        read last. It takes its routes from the ledger."""
+    def _make_server_keeper(self, project: config.Project) -> Callable[[], float]:
+        """Restarts the model server whenever it is gone, at the same addresses, by the project file as last read.
+
+        The server takes its routes from the ledger.
+        """
 
         def look() -> float:
             nonlocal project
-            if not self.context.server.runs():
+            if not self.context.server.is_running():
                 with contextlib.suppress(NoriaError):  # somebody edits it
                     project = config.load(self.context.home)
                 try:
@@ -221,7 +230,7 @@ class Daemon:
                 except NoriaError as error:
                     self.complain_once("server", error)
                     return 1.0
-            self.relieved("server")
+            self.forget_complaint("server")
             self._tell_waiting()
             return SERVER_S
 
@@ -232,16 +241,16 @@ class Daemon:
         at = {name: url for name, url in self.addresses.items() if name != "console"}
         self.addresses |= assembly.start_server(self.context, project, at=at, stopped=self.stopping.is_set)
         seconds = time.monotonic() - began
-        text = f"the model server was gone; a new one answers after {duration(seconds)}, by the last routes"
+        text = f"the model server had ended; a new one serves the last routes since {duration(seconds)} later"
         self.context.event("server.restarted", "server", text, seconds=seconds)
         self._write_facts()
 
     def _tell_waiting(self) -> None:
-        """Say which releases the server is still loading, and when they answer."""
+        """Reports which releases the server is still loading, and when they answer."""
         try:
             environments = self.context.server.status()["environments"]
         except ServingError:
-            return  # busy, or gone: the next look tells
+            return  # busy, or gone: the next check tells
         found = {
             name: one
             for name, facts in environments.items()
@@ -259,9 +268,9 @@ class Daemon:
     def _write_facts(self) -> None:
         own: dict[str, object] = {"pid": os.getpid(), "folder": identity(self.context.state)}
         own |= {"console": self.addresses["console"], "addresses": self.addresses, "standstill": self.standstill}
-        write_json(self.context.state / "daemon.json", own)
+        write_whole(self.context.state / "daemon.json", json.dumps(own, indent=1).encode(), fleeting="it describes this process")
 
-    def _scouting(self) -> Callable[[], float]:
+    def _make_trigger_watcher(self) -> Callable[[], float]:
         trigger_watcher = TriggerWatcher(self._working)
         watcher = files.FileWatcher([self.context.home])
 
@@ -285,7 +294,7 @@ class Daemon:
         turn_runner.turn_once(self._working)
         return 0.0
 
-    def _drive(self) -> Callable[[], float]:
+    def _make_rollout_controller(self) -> Callable[[], float]:
         controller = RolloutController(self._working)
 
         def look() -> float:
@@ -294,11 +303,11 @@ class Daemon:
 
         return look
 
-    def _hear_scaled(self) -> float:
+    def _record_scaling(self) -> float:
         scaling_events.hear(self.context)
         return scaling_events.EVERY_S
 
-    def _monitoring(self) -> Callable[[], float]:
+    def _make_monitor(self) -> Callable[[], float]:
         monitors: dict[str, EnvironmentMonitor] = {}
 
         def look() -> float:
@@ -334,11 +343,11 @@ class Daemon:
         )
         bound = _bind(host, port)
         served = uvicorn.Config(app, log_level="warning", log_config=None, lifespan="off", http=IdleTimeoutProtocol)
-        self._showing = Background("console", partial(self._show, served, bound)).start()
+        self._showing = Background("console", partial(self._run_console, served, bound)).start()
         return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
-    def _show(self, served: uvicorn.Config, bound: socket.socket) -> float:
-        """The console, until it is told to end; where it ends otherwise, it begins anew."""
+    def _run_console(self, served: uvicorn.Config, bound: socket.socket) -> float:
+        """Runs the console until told to stop; restarts it if it ends by itself."""
         if not self.stopping.is_set():
             self._console = uvicorn.Server(served)
             self._console.run(sockets=[bound.dup()])
@@ -346,21 +355,20 @@ class Daemon:
 
 
 def token(state: Path) -> str:
-    """The control API's token: random, made once, readable by its owner only."""
+    """Returns the control API's token: random, created once, readable by its owner only."""
     path = state / "token"
     if not path.exists():
-        with contextlib.suppress(FileExistsError):  # another process was first: its token stands
+        with contextlib.suppress(FileExistsError):  # another process was first: its token is used
             write_whole(path, secrets.token_urlsafe(24).encode(), 0o600, replace=False)
-    return path.read_text().strip()
-
-
-def write_json(path: Path, facts: object) -> None:
-    """Write a small file whole or not at all."""
-    write_whole(path, json.dumps(facts, indent=1).encode(), lasting=False)
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        hint = "Move it away: another is made."
+        raise StoreError(f"the control API's token cannot be read: {error.strerror}", where=str(path), hint=hint) from error
 
 
 def _lock(state: Path) -> TextIO:
-    """Hold `daemon.lock` for as long as this process lives. Raises StoreError when another daemon holds it."""
+    """Takes `daemon.lock` for the life of this process. Raises StoreError when another daemon holds it."""
     file = (state / "daemon.lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -394,7 +402,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 class EndSignal:
-    """Whether a signal told this process to end. Its handler only notes it: one that took a lock could wait for itself."""
+    """Notes whether a signal told this process to end. Its handler takes no lock, which could deadlock."""
 
     def __init__(self) -> None:
         self.noted = False
@@ -404,8 +412,8 @@ class EndSignal:
     def __call__(self) -> bool:
         return self.noted
 
-    def enough(self) -> None:
-        """It ends: one more signal shall not end it another way."""
+    def ignore_further(self) -> None:
+        """Ignores further signals: this process is already ending."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
@@ -414,16 +422,15 @@ class EndSignal:
 
 
 def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callable[[], None]) -> None:
-    """Run until a signal: ``started`` gets the addresses, ``heard`` is called every 0.2 s to print news.
-
-    Neither can end the daemon; and only a signal ends the model server with it.
+    """Runs until a signal. ``started`` gets the addresses; ``heard`` is called every 0.2 s to print events. A failure of either
+    does not end the daemon, and only a signal also ends the model server.
     """
     descriptors.raise_limit()
     logs.take_all()
     told = EndSignal()
     try:
         found = daemon.start(told)
-    except BaseException as error:  # nothing half started stays behind
+    except BaseException as error:  # nothing half-started stays behind
         daemon.give_up()
         if isinstance(error, StoppedError) and told():
             return
@@ -436,11 +443,11 @@ def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callab
     finally:
         daemon.stop(server=told())
         _safely(daemon, heard)
-        told.enough()
+        told.ignore_further()
 
 
 def _safely(daemon: Daemon, tell: Callable[[], None]) -> None:
-    """What is told to people may fail in any way: nobody reads it, the disk that takes it is full, the ledger is busy."""
+    """Calls a function that prints to people, and survives any failure of it: a closed pipe, a full disk, a busy ledger."""
     try:
         tell()
     except Exception as error:  # noqa: BLE001 - the daemon goes on, and writes down why it is silent

@@ -144,7 +144,7 @@ ATTACKS = {
          "pins_identity FROM releases WHERE version = 'v1'"],
         "v3 is in no event: nobody sealed it",
     ),
-    "a release is gone": (["DELETE FROM releases WHERE version = 'v2'"], "v2 was sealed, and the ledger has no such release"),
+    "a release is gone": (["DELETE FROM releases WHERE version = 'v2'"], "v2 was sealed, but is no longer in the ledger"),
     "a bar is gone": (["UPDATE releases SET barred = NULL"], "v2 is not barred any more, and nobody lifted the bar"),
     "a bar that nobody set": (["UPDATE releases SET barred = 'x' WHERE version = 'v1'"], "v1 is barred, and no event says why"),
     "an approval more": (
@@ -166,8 +166,12 @@ def test_what_was_done_to_the_ledger_is_found(state: Path, attack: str) -> None:
 FORGED = {
     "a refused file is accepted": (
         ["UPDATE deliveries SET accepted = 1 WHERE name = 'bad.csv'",
-         f"INSERT INTO files SELECT project, dataset, 'bad.csv', '{OTHER}', 1, 1, NULL FROM files WHERE name = 'rows.csv'"],
+         f"INSERT INTO files SELECT project, dataset, 'bad.csv', '{OTHER}', 1, 1, NULL, NULL FROM files WHERE name = 'rows.csv'"],
         "bad.csv was quarantined; the ledger says otherwise",
+    ),
+    "a refused file is released": (
+        ["INSERT INTO quarantine_decisions VALUES ('p', 'delivery-bad.csv', 'released', 'cli:eve', 'so', 1.0, '')"],
+        "that cli:eve released delivery-bad.csv is in no event",
     ),
     "another content in a file's place": (
         [f"UPDATE files SET digest = '{OTHER}' WHERE name = 'rows.csv'"],
@@ -192,7 +196,7 @@ FORGED = {
          "SELECT 'turn-x', project, 2, triggers, trigger, started_at, stage, outcome, reason, user_s FROM turns"],
         "turn 2 is in no event: nobody started it",
     ),
-    "a turn is gone": (["DELETE FROM turns"], "started, and the ledger has no such turn any more"),
+    "a turn is gone": (["DELETE FROM turns"], "started, but is no longer in the ledger"),
     "a better metric": (
         ["UPDATE runs SET metrics = replace(metrics, '0.51', '0.91')"],
         "run run-7 is not the one that was recorded at the end of its turn",
@@ -201,7 +205,7 @@ FORGED = {
         ["UPDATE runs SET pins = replace(pins, 'ccccc', 'ddddd')"],
         "run run-7 is not the one that was recorded at the end of its turn",
     ),
-    "a run is gone": (["DELETE FROM runs"], "run run-7 was recorded, and the ledger has no such run any more"),
+    "a run is gone": (["DELETE FROM runs"], "run run-7 was recorded, but is no longer in the ledger"),
 }  # fmt: skip
 
 
@@ -255,7 +259,7 @@ def test_a_ledger_of_before_is_signed_at_its_next_event(tmp_path: Path) -> None:
         ledger.events.append("p", "run.noted", "run-1", "a note")
     found = verified(tmp_path)
     assert found.ok
-    assert "its end was not signed yet" in found.text
+    assert "its end is not signed yet" in found.text
     with closing(opened(tmp_path)) as ledger, ledger.transaction():
         ledger.events.append("p", "run.noted", "run-2", "a note")
         ledger.events.append("p", "run.noted", "run-3", "a note")

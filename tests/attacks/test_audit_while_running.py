@@ -158,24 +158,24 @@ def test_over_a_broken_chain_nothing_is_decided_and_everybody_is_told(
     assert cli.execute(["status", "--json"]) == 0
     assert "event 3 was changed" in json.loads(capsys.readouterr().out)["standstill"]
     assert cli.execute(["status"]) == 0
-    assert "daemon   stands still: the audit log was changed: event 3" in capsys.readouterr().out
+    assert "daemon   halted: the audit log was changed: event 3" in capsys.readouterr().out
     cli.execute(["doctor", "--json"])
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert checks["daemon"]["state"] == checks["audit chain"]["state"] == "fail"
-    assert "stands still" in checks["daemon"]["text"]
+    assert "is halted" in checks["daemon"]["text"]
 
 
 def test_what_is_in_hand_stops_before_its_next_change_of_state(ledger: Ledger) -> None:
     """Number 34: a turn or a rollout that was begun does not end in a promotion."""
     daemon = daemon_on(ledger)
     none = cast(Any, None)
-    line = DeliveryContext(*[none] * 6, executor=none, places=none, server=none, driver=none, check_lease=daemon._demand_whole)
+    line = DeliveryContext(*[none] * 6, executor=none, places=none, server=none, driver=none, check_lease=daemon._stop_if_halted)
     with HeldJob.claim(ledger, "p", "turn", "p") as held:  # type: ignore[union-attr]  # nobody else has it
         held.over(line).check_lease()
         daemon.standstill = "the audit log was changed: event 3"
         with pytest.raises(StoppedError, match="event 3"):
             held.over(line).check_lease()
-        held.done("")
+        held.finish("")
 
 
 def test_state_that_a_person_accepted_lets_the_daemon_start(

@@ -120,7 +120,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link elsewhere": (lambda f: _relink(f, "work.py"), "again.py is a link and was not sealed as one"),
     "a link is missing": (lambda f: (f / "code/again.py").unlink(), "again.py is missing"),
     "a link that is a file": (lambda f: _as_file(f), "again.py is not part of"),
-    "a pipe": (lambda f: (moved(f, "code/work.py"), os.mkfifo(f / "code/work.py")), "no regular file"),
+    "a pipe": (lambda f: (moved(f, "code/work.py"), os.mkfifo(f / "code/work.py")), "not a regular file"),
     "erased without a word": (
         lambda f: (f / bundle.ERASED).write_text('{"release":"x","files":["code/work.py"]}'),
         "erased.json",

@@ -10,7 +10,7 @@ import pytest
 
 from noria.config.contracts import load_contract
 from noria.data import judge_contract as judge
-from noria.data import rule_process
+from noria.data import judge_rules, rule_process
 from noria.kernel.contract import Contract, RowRule
 from noria.kernel.errors import ConfigError
 from noria.kernel.expression import DEEPEST, LIGHT, LONGEST, ExpressionError, parse
@@ -150,7 +150,7 @@ def test_a_rule_whose_length_costs_the_engine_is_computed_apart(text: str) -> No
 def test_a_rule_over_a_large_table_is_computed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Number 47: what is computed here and now passes over so many bytes at most."""
     asked: list[str] = []
-    monkeypatch.setattr(judge, "LIGHT_BYTES", 200)
+    monkeypatch.setattr(judge_rules, "LIGHT_BYTES", 200)
 
     def apart(sql: str, table: pl.DataFrame) -> pl.Series:
         asked.append(sql)
@@ -177,9 +177,9 @@ def test_the_worst_that_is_computed_here_and_now_has_its_bound(part: str, betwee
         parts.append(part.format(i=len(parts)))
     rule = parse(between.join(parts) + end)
     assert not rule.heavy
-    rows = judge.LIGHT_BYTES // rule.parts // 24
+    rows = judge_rules.LIGHT_BYTES // rule.parts // 24
     numbers = pl.int_range(rows, eager=True)
     table = pl.DataFrame({"x": numbers.cast(pl.Float64), "s": (numbers % 1_000_000).cast(pl.String)}).select(rule.columns)
     begun = time.monotonic()
-    assert len(judge.compute(rule.sql, table)) in (1, rows)
+    assert len(judge_rules.compute(rule.sql, table)) in (1, rows)
     assert time.monotonic() - begun < 40  # 0.2 to 2 s

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from noria.serving import fast_http
 from noria.serving.arrivals import Arrivals
 from noria.serving.fast_http import FastHttpProtocol, sweep
+from noria.serving.gathering import Gathering
 from noria.serving.http import GoneError, Reply, read_body
 
 BODY = b'{"a": 1}'
@@ -27,6 +28,7 @@ class Echo:
     def __init__(self, room: int = 100) -> None:
         self.room = room
         self.arrivals = Arrivals()
+        self.gathering = Gathering(lambda wholes: [self.try_fast(w.head.path, w.head.headers, w.body, w.peer) for w in wholes])
         self.statuses: list[int] = []
         self.asked: list[bytes] = []
         self.long_way = False
@@ -37,7 +39,7 @@ class Echo:
         self.asked.append(body)
         return Reply(200, body)
 
-    def refused(self, status: int) -> None:
+    def count_refusal(self, status: int) -> None:
         self.statuses.append(status)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -43,7 +43,7 @@ def test_a_link_that_leaves_the_project_is_refused_by_name(context: Any, tmp_pat
         lambda: graph.hand_out(context, cast(Any, None), {}),
         lambda: local._forget(context.home, {n: n for n in files}),
     ):
-        with pytest.raises(StepError, match=r"is a link that leaves the project, to .*bigdisk") as refused:
+        with pytest.raises(StepError, match=r"is a link that leads out of the project, to .*bigdisk") as refused:
             put()
         assert refused.value.where == below
     assert {p.name: p.read_text() for p in outside.iterdir()} == {"out.txt": "somebody's own"}

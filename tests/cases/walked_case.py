@@ -1,4 +1,8 @@
-"""What a walk has in its hands: the case's input files, a home of its own, Git and the command line in real processes."""
+"""What a walk has in its hands: the case's input files, a home of its own, Git, the command line, and `noria up` as a process.
+
+A command runs in this process, and its steps too (`inner_noria`): what is due is what it says of the input. Where the process
+counts, a walk says ``case.processes = True`` or gives ``env`` or ``cwd``, and the command has a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import inner_noria
+
 
 class Case:
     """One case: ``inputs`` are its files, ``home`` is an empty folder that the walk fills."""
@@ -21,6 +27,7 @@ class Case:
     def __init__(self, inputs: Path, home: Path) -> None:
         self.inputs = inputs
         self.home = home
+        self.processes = False  # whether each command has a process of its own
         home.mkdir(parents=True)
 
     def copy(self, *names: str, to: str = ".") -> None:
@@ -59,15 +66,26 @@ class Case:
         return said
 
     def noria(self, *words: str, code: int | None = 0, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-        """Runs `noria WORDS` in the home in a process of its own."""
+        """Runs `noria WORDS` in the home; returns what it printed (both streams)."""
+        if env is None and cwd is None:
+            return "".join(self._inside(*words, code=code))
         return self.run(sys.executable, "-m", "noria", *words, code=code, env=env, cwd=cwd)
 
     def noria_json(self, *words: str, code: int | None = 0) -> Any:
         """Runs `noria WORDS --json`; returns the document on its standard output."""
-        command = [sys.executable, "-m", "noria", *words, "--json"]
-        done = subprocess.run(command, cwd=self.home, env=environment(), capture_output=True, text=True, timeout=500, check=False)
-        assert code is None or done.returncode == code, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        return json.loads(done.stdout)
+        return json.loads(self._inside(*words, "--json", code=code)[0])
+
+    def _inside(self, *words: str, code: int | None) -> tuple[str, str]:
+        if self.processes:
+            command = [sys.executable, "-m", "noria", *words]
+            done = subprocess.run(
+                command, cwd=self.home, env=environment(), capture_output=True, text=True, timeout=500, check=False
+            )
+            found, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            found, out, err = inner_noria.noria(self.home, *words, env=environment())
+        assert code is None or found == code, f"{words} ended with {found}:\n{out}{err}"
+        return out, err
 
     @contextlib.contextmanager
     def up(self, env: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:

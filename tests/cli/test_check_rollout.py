@@ -111,12 +111,12 @@ def test_a_quantile_is_told_the_least_that_it_takes(check: Check) -> None:
     check.at()
     canary, seconds = judge_patience.quantile_cost(RolloutPlan((0.1, 0.5), 0.01, 0.05, 3600.0, 20.0), 0.99)
     level, text = check.read(rollout)["rollout production, p99"]
-    assert (level, f"not decided before {canary:,} requests of the candidate" in text) == ("ok", True)
+    assert (level, f"needs at least {canary:,} requests of the candidate" in text) == ("ok", True)
     assert seconds is not None
     assert seconds < 3600
     check.at(requests_per_s=0.1)
     level, text = check.read(rollout)["rollout production, p99"]
-    assert (level, "beyond a patience of 1 h" in text) == ("warn", True)
+    assert (level, "exceeds the patience of 1 h" in text) == ("warn", True)
 
 
 QUALITY = "steps: [{shadow: 50%}, 10%, 100%], guard: {errors: 2%, brier: 0.02}, patience: 1h"
@@ -146,11 +146,11 @@ def test_labels_on_pairs(check: Check) -> None:
         (
             QUALITY,
             "",
-            "labels come 1 d after the request, not within patience: quality is judged in probation, and that ends before",
+            "labels come 1 d after the request, after the patience ends: quality is judged in probation, and that ends before",
         ),
         (f"{QUALITY}, probation: 2d", "", "quality is judged in probation"),
-        ("steps: [shadow, 100%]", "", "slow answers are judged by nothing"),
-        (f"{ROLLOUT}, assign: key", "", "the first request of each key alone"),
+        ("steps: [shadow, 100%]", "", "so slow answers are not judged"),
+        (f"{ROLLOUT}, assign: key", "", "counts only the first request of each key"),
     ],
 )
 def test_settings_that_decide_less_than_one_expects(check: Check, rollout: str, more: str, said: str) -> None:

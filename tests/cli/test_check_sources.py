@@ -43,7 +43,7 @@ def test_every_kind_of_source_is_checked(tmp_path: Path) -> None:
     assert "hunter2" not in done.stdout + done.stderr
     found = {each["what"]: (each["ok"], each["text"]) for each in json.loads(done.stdout)["findings"]}
     assert found["data/a.csv"] == (True, "1 rows meet the contract")
-    assert found["images"] == (True, "2 files, 8 bytes, kept as they are")
+    assert found["images"] == (True, "2 files, 8 bytes, stored as they are")
     assert found["orders/start~0000000007.parquet"] == (True, "1 rows meet the contract")
     assert found["data/out.csv"][0] is False
     assert "leads out of the project" in found["data/out.csv"][1]

@@ -189,7 +189,7 @@ def test_runs_that_meet_a_query(say, made: Told) -> None:
     assert [r["metrics"]["roc_auc"] for r in found] == [0.8, 0.7]
     assert found[0]["parent"] == made.second
     assert found[0]["commit"] == made.commits[1]
-    assert "no run meets that" in say("runs", "--where", "tag = 'nobody'")
+    assert "no run matches" in say("runs", "--where", "tag = 'nobody'")
 
 
 def test_a_wrong_query_is_told(say) -> None:
@@ -223,7 +223,7 @@ def test_a_difference_in_one_view(say, made: Told) -> None:
         "train.lr  0.1 → 0.05",
         "0.8 (0.79 to 0.81)", "-0.09 (-0.1 to -0.08)", "worse, on the same 400 rows, where the first has 0.79",
         "train.loss", "0.2 of 3 points", "0.3 → 0.2",
-        "train/roc.json", "train/model.txt", "no longer kept",
+        "train/roc.json", "train/model.txt", "no longer stored",
         "numpy 2.1.0 -> 2.2.0",
     ):  # fmt: skip
         assert needed in text, needed

@@ -35,6 +35,7 @@ from noria.releases.store import ReleaseStore
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.serving.tallies import Tally
+from noria.storage.clock import ClockStore
 from noria.storage.ledger import Ledger
 from noria.views.runtime_status import StatusContext
 from noria.views.status import read
@@ -225,7 +226,7 @@ def test_the_view_reads_one_project_only(told: Told) -> None:
 
 def test_the_clock_of_a_replay(told: Told) -> None:
     with closing(Ledger.open(told.home / ".noria")) as ledger:
-        ledger.clock.set(PROJECT, 1_364_774_400.0, 3600.0)
+        ClockStore(ledger, PROJECT).set(1_364_774_400.0, 3600.0)
         view = read(ledger, PROJECT, StatusContext())
     assert (view.clock.wall, view.clock.speed) == (False, 3600.0)
     assert 0 <= view.clock.at - 1_364_774_400.0 < 3600 * 60
@@ -245,7 +246,7 @@ def test_rollout(say) -> None:
     assert document["rollout"]["look"]["guards"][0]["cleared"] is True
     assert document["rollout"]["look"]["guards"][0]["harmful"] is False
     assert document["ended"] == []
-    assert "nothing was rolled out in staging" in say("rollout", "-e", "staging", code=2)
+    assert "there was no rollout in staging" in say("rollout", "-e", "staging", code=2)
 
 
 def test_status(say) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -77,11 +78,12 @@ READS = [
     "runs",
     "audit verify",
     "data log",
-    "data quarantine",
+    "data quarantine list",
     "data verify",
     "gc",
     "predictions",
     "diff v1 v2",
+    "report show v2",
 ]
 
 
@@ -101,6 +103,47 @@ def test_text_is_plain_and_names_what_programs_get(say: Any, command: str) -> No
     assert said.out.strip()
     assert all(c.isprintable() or c == "\n" for c in said.out)
     assert not any(line.endswith(" ") for line in said.out.splitlines())
+
+
+def test_a_report_is_written_as_its_file_says(say: Any, line: SmallLine, tmp_path: Path) -> None:
+    plain = say("report", "v2")
+    assert plain == say("report", "show", "v2")
+    for name, start in (
+        ("v2.md", "### ✅ v2 passed its gate"),
+        ("v2.json", "{"),
+        ("v2.txt", "✓ v2 passed its gate"),
+        ("v2.html", "<!doctype html>"),
+    ):
+        said = say("report", "v2", "--into", str(tmp_path / name))
+        assert (said.code, said.out) == (0, f"{tmp_path / name}: the report of v2\n")
+        assert (tmp_path / name).read_text().startswith(start)
+    assert json.loads(say("report", "v2", "--format", "json").out) == json.loads((tmp_path / "v2.json").read_text())
+    refused = say("report", "v2", "--into", str(tmp_path / "v2.pdf"))
+    assert (refused.code, refused.out) == (2, "")
+    assert "does not tell a format" in refused.err
+    assert "Add --format: terminal, json, markdown" in refused.err
+    assert say("report", "v2", "--json", "--format", "markdown").code == 2
+    assert say("report", "v2", "--open", "--json").code == 2
+    assert (tmp_path / "v2.html").stat().st_size < 1_000_000
+    assert say("report", "v2", "--into", str(tmp_path / "no" / "v2.md")).code == 4
+    assert say("report", "--help").out.startswith("Usage: noria report [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_report_opens_in_the_browser(say: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool) -> None:
+    opened: list[str] = []
+
+    def browser(address: str) -> bool:
+        opened.append(address)
+        return there
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    said = say("report", "v1", "--open")
+    (written,) = tmp_path.glob("noria-report-*/v1.html")
+    assert (said.code, opened) == (0, [written.as_uri()])
+    assert str(written) in said.out
+    assert ("no browser could be opened" in said.err) is not there
 
 
 def test_what_people_read_is_what_programs_get(say: Any, line: SmallLine) -> None:
@@ -123,6 +166,8 @@ def test_what_people_read_is_what_programs_get(say: Any, line: SmallLine) -> Non
 ERRORS = [
     ("show v9", 2, "there is no release v9", "Nearest: v2, v1."),
     ("show 9", 2, "there is no turn 9", "`noria runs` lists the turns."),
+    ("report v9", 2, "there is no release v9", "Nearest: v2, v1."),
+    ("report 3", 2, "turn 3 has evaluated no candidate: it ended before (quarantined: ", "`noria show 3` shows all"),
     ("diff v1 v9", 2, "there is no release v9", "Nearest: v2, v1."),
     ("diff v1 3", 2, "turn 3 has no run to compare: it ended before (quarantined)", "Name a release (v3), a turn (12), a run"),
     ("show v1 --log nope", 2, "has no step nope", "Steps: train, package, score.candidate."),
@@ -137,15 +182,20 @@ ERRORS = [
     (
         "rollback",
         1,
-        "there is nothing to go back to from v1: v2 is barred: production rolled",
+        "there is no release to return to from v1: v2 is barred: production rolled",
         "`noria release lift VERSION` lifts",
     ),
-    ("rollback --to v1", 1, "v1 serves already", "`noria status` shows what serves where."),
+    ("rollback --to v1", 1, "v1 already serves", "`noria status` shows what serves where."),
     ("rollback --to v2", 1, "v2 is barred: production rolled back from v2", "`noria release lift v2` lifts the bar"),
     ("rollback --environment nope", 2, "there is no environment 'nope'", "noria.yaml has: production."),
     ("release lift v1", 1, "v1 is not barred", "`noria promote v1` lets it serve."),
-    ("release withdraw v1 --why wrong", 1, "v1 serves production", "`noria rollback --environment production` puts an earlier"),
-    ("release withdraw v2 --why wrong", 1, "v2 is barred already: production rolled back", "`noria release lift v2`."),
+    (
+        "release withdraw v1 --why wrong",
+        1,
+        "v1 serves production",
+        "`noria rollback --environment production` returns to an earlier",
+    ),
+    ("release withdraw v2 --why wrong", 1, "v2 is already barred: production rolled back", "`noria release lift v2`."),
     ("show v1 --log train", 2, "step train wrote no log in this run: it printed nothing", ""),
     ("runs --where x", 2, "a run has no field 'x'", "Write metrics.x or params.x."),
     ("feedback", 2, "give a prediction id and a label, or --key KEY and a label", "noria feedback ID LABEL"),

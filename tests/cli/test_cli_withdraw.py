@@ -56,7 +56,7 @@ def test_a_withdrawn_release_is_barred_by_a_person_until_one_lifts_it(ledger: Le
     assert done["text"] == f"v4 {reason}"
     assert ReleaseStore(ledger, "pumps").get("v4").barred == reason
     assert ReleaseStore(ledger, "pumps").barred_pins() == {"pins4": ("v4", reason)}
-    assert "barred already" in said(capsys, "withdraw", "v4", "--why", "again", code=1)["message"]
+    assert "already barred" in said(capsys, "withdraw", "v4", "--why", "again", code=1)["message"]
     lifted = said(capsys, "lift", "4" * 8)
     assert (lifted["release"], lifted["was"]) == ("v4", reason)
     assert ReleaseStore(ledger, "pumps").get("v4").barred is None
@@ -88,4 +88,4 @@ def test_one_that_serves_or_is_on_its_way_is_refused(ledger: Ledger, capsys: Any
 def test_what_is_not_known_or_not_said(ledger: Ledger, capsys: Any) -> None:
     assert "there is no release v8" in said(capsys, "withdraw", "v8", "--why", "no", code=2)["message"]
     assert "there is no release v8" in said(capsys, "lift", "v8", code=2)["message"]
-    assert "for a reason" in said(capsys, "withdraw", "v4", "--why", " ", code=2)["message"]
+    assert "needs a reason" in said(capsys, "withdraw", "v4", "--why", " ", code=2)["message"]

@@ -134,11 +134,11 @@ def test_a_margin_of_an_error_is_a_share_of_the_error() -> None:
         (
             60,
             "60 rows: about 30 are held out to judge a model, and a gate on quality needs 50 of them, and 10 of each class: "
-            "until more rows come, no model is released",
+            "no model is released until there are more rows",
         ),
         (
             150,
-            "150 rows: about 75 are held out to judge a model; they show whether it is better than guessing, and worse by 0.13 "
+            "150 rows: about 75 are held out to judge a model; they can show that a model beats guessing or is worse by 0.13 "
             "in roc_auc, but no smaller difference",
         ),
         (12_000, ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -48,6 +50,23 @@ def test_the_demo_finds_its_example_in_an_installed_wheel(wheel: Path, tmp_path:
     command = [sys.executable, "-c", code, str(installed)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert Path(done.stdout.strip()) == installed / "noria" / "examples" / "flights"
+
+
+def test_what_the_image_copies_is_enough_to_build_the_package(tmp_path: Path) -> None:
+    """The image serves and needs no example; a build that needs one would fail there first."""
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    for name in " ".join(copied).split():
+        whole = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        whole(ROOT / name, tmp_path / name)
+    built = Path(next(iter(WheelBuilder(str(tmp_path)).build(directory=str(tmp_path / "dist")))))
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "noria" / "serving" / "__main__.py").is_file()
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from noria.cli import main; sys.argv[1:] = ['demo']; main()"
+    command = [sys.executable, "-c", code, str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=tmp_path / "dist", capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "the flights example is not part of this installation" in done.stderr) == (2, True)
 
 
 def test_the_demo_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

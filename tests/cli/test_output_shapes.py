@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.cli.output import emit, emit_error, plain, table
+from noria.cli.output import cells_of, emit, emit_error, fill, plain, table
 from noria.cli.scalar import scalar
 from noria.kernel.errors import NotFoundError
 
@@ -40,10 +40,11 @@ def test_columns_begin_where_their_heads_do(rows: list[tuple[str, int, str]]) ->
     head, *lines = table(("name", "count", "why"), rows).splitlines()
     assert len(lines) == len(rows)  # in a pipe every row is one line
     head = head.replace("\x1b[2m", "").replace("\x1b[0m", "")
+    second, third = head.index("count"), head.index("why")
     for (name, count, why), line in zip(rows, lines, strict=True):
-        assert line[: head.index("count")].rstrip() == plain(name)
-        assert line[head.index("count") :].split("  ")[0] == str(count)
-        assert line[head.index("why") :] == plain(why)
+        told = fill(plain(name), second - 2) + "  " + fill(str(count), third - second - 2) + "  "
+        assert line == (told + plain(why)).rstrip()
+        assert cells_of(told) == third
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,36 @@ def test_a_reader_that_ends_fails_nothing() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(60) == 3
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--json", "status"], ["status", "--json"], ["status"], ["nosuch", "--json"]])
+def test_a_full_disk_behind_standard_output_is_said(tmp_path: Path, arguments: list[str]) -> None:
+    """The command does its work; then the exit code tells that its words are not all there."""
+    (tmp_path / "noria.yaml").write_text("project: p\ndata: {}\n")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "noria", *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last) == (
+        4,
+        "error: standard output could not be written, and lacks a part: No space left on device",
+    )
+    assert "Traceback" not in done.stderr
+    assert "inside Noria" not in done.stderr
+
+
+def test_a_full_disk_behind_standard_error_changes_nothing(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "noria", "gc", "--keep", "x"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_not_there_fails_nothing(closed: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m noria --version {closed}'], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

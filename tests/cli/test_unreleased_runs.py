@@ -21,7 +21,7 @@ from noria.pipeline.run_store import RunStore
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
-from noria.releases.evidence import Evaluation
+from noria.releases.evidence import Evaluation, Measured, Reference
 from noria.stats.measures import Comparison, Measure
 from noria.storage.ledger import Ledger
 from noria.views.status import StatusView
@@ -50,6 +50,7 @@ MEASURED = Evaluation(
     champion="v1",
     holdout="a fifth of the rows",
 )
+REFERENCE = Reference("log_loss", 0.31, 0.1, 400, 400)
 
 
 @pytest.fixture
@@ -66,8 +67,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         TriggerStore(ledger, "p").add(TriggerKind.DATA, "data")
         turn = TurnStore(ledger, "p").start()
         assert turn is not None
-        line = cast(Any, SimpleNamespace(name="p", ledger=ledger, event=lambda *_, **__: None))
-        verdict = gate(line, cast(Any, SimpleNamespace(turn=turn, run_id="run-1", project=project)), MEASURED)
+        line = cast(Any, SimpleNamespace(name="p", ledger=ledger, event=lambda *_, **__: None, check_lease=lambda: None))
+        verdict, _ = gate(
+            line,
+            cast(Any, SimpleNamespace(turn=turn, run_id="run-1", project=project, judging=project)),
+            Measured(MEASURED, REFERENCE, None),
+        )
         assert not verdict.passed
         values = {name: measure.value for name, measure in MEASURED.metrics.items()}
         TurnStore(ledger, "p").update(turn.id, outcome=TurnOutcome.GATE_FAILED, reason=verdict.sentence(), run_id="run-1")

@@ -4,7 +4,7 @@ published JSON Schema lets through is what the reader lets through."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.config import scalars, shapes, units
+from noria.config import keys, scalars, shapes, units
 from noria.config.document import DocumentItem
 from noria.kernel.errors import ConfigError
 
@@ -153,8 +153,8 @@ def test_a_value_of_each_shape(shape: Any, value: Any, read: Any) -> None:
         (scalars.ENCODING, "utf-9", "there is no encoding 'utf-9'"),
         (scalars.PARALLEL, 0, "expected auto, or a number from 1 to 256, found the number 0"),
         (scalars.PARALLEL, True, "expected auto, or a number from 1 to 256, found `True`"),
-        (scalars.TIME_FORMAT, "%H:%M", "'%H:%M' tells no year, month and day"),
-        (scalars.TIME_FORMAT, "%d/%m", "'%d/%m' tells no year, month and day"),
+        (scalars.TIME_FORMAT, "%H:%M", "'%H:%M' does not give year, month and day"),
+        (scalars.TIME_FORMAT, "%d/%m", "'%d/%m' does not give year, month and day"),
         (scalars.TIME_FORMAT, "%d.%m.%Q", "expected a format like %m/%d/%Y or %d.%m.%Y %H:%M, found the text '%d.%m.%Q'"),
         (scalars.TIME_FORMAT, "%Y-%m-%d %", "expected a format like %m/%d/%Y or %d.%m.%Y %H:%M, found the text '%Y-%m-%d %'"),
         (scalars.TARGET, "a:b.c", "expected a function as \"module:function\", found the text 'a:b.c'"),
@@ -173,3 +173,44 @@ def test_what_no_shape_takes_is_told_with_its_place(shape: Any, value: Any, mess
         shape.read(item(value))
     assert caught.value.message.startswith(message)
     assert caught.value.where == "noria.yaml:3:7"
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "allowed"),
+    [
+        (shapes.DURATION, "0s", "more than zero"),
+        (shapes.DURATION, "0.0ms", "more than zero"),
+        (shapes.DURATION, "101000w", "at most 100 years"),
+        (shapes.SIZE, "0MB", "at least 1B"),
+        (shapes.SHARE, "101%", "at most 100%"),
+        (shapes.SHARE, -0.5, "0% to 100%"),
+        (shapes.SOME_SHARE, "0%", "more than 0%"),
+        (shapes.CHANCE, "100%", "less than 100%"),
+        (shapes.RATE, "0 per day", "At least 1"),
+        (shapes.RATE, "1 per 0h", "more than zero"),
+        (shapes.FREQUENCY, "0/s", "1/h is the lowest"),
+        (scalars.NULLS, "<= 200%", "at most 100%"),
+        (scalars.STEP_SCALAR, "0%", "more than 0%"),
+    ],
+)
+def test_what_is_written_well_and_out_of_range_is_told_what_is_allowed(shape: Any, value: Any, allowed: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        shape.read(item(value))
+    assert caught.value.message.startswith(f"expected {shape.words}, found ")
+    assert allowed in str(caught.value.hint)
+
+
+def test_every_whole_number_says_its_range() -> None:
+    """Each `whole(words, low, high)` of the table names both ends in its words."""
+    assert list(_whole_numbers(keys.PROJECT)) + list(_whole_numbers(keys.CONTRACT))
+    for scalar in (*_whole_numbers(keys.PROJECT), *_whole_numbers(keys.CONTRACT)):
+        for end in ("minimum", "maximum"):
+            assert str(scalar.json[end]) in scalar.words.replace(",", ""), scalar.words
+
+
+def _whole_numbers(shape: Any) -> Iterator[shapes.Scalar]:
+    if isinstance(shape, shapes.Scalar) and shape.json.get("type") == "integer":
+        yield shape
+    inner = [getattr(shape, name, None) for name in ("element", "record", "scalar")]
+    for child in (*(key.shape for key in getattr(shape, "keys", ())), *filter(None, inner)):
+        yield from _whole_numbers(child)

@@ -80,7 +80,8 @@ def test_nothing_is_computed_but_comparisons(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         condition.holds(text, PARAMS)
     assert any(
-        words in caught.value.message for words in ("may not stand in a condition", "is not a condition", "there is no parameter")
+        words in caught.value.message
+        for words in ("is not allowed in a condition", "is not a condition", "there is no parameter")
     )
     assert caught.value.hint
 
@@ -97,7 +98,7 @@ def test_nothing_is_computed_but_comparisons(text: str) -> None:
         ("modle == 'hgb'", "there is no parameter 'modle'", "Did you mean 'model'?"),
         ("train.depe", "there is no parameter 'train.depe'", "Did you mean 'train.deep'?"),
         ("model.x", "there is no parameter 'model.x'", "Did you mean 'model'?"),
-        ("size + 1 > 2", "'size + 1' may not stand in a condition", condition.HINT),
+        ("size + 1 > 2", "'size + 1' is not allowed in a condition", condition.HINT),
     ],
 )
 def test_what_is_wrong_is_told(text: str, message: str, hint: str) -> None:

@@ -56,7 +56,7 @@ def test_stages_of_dvc_become_steps(tmp_path: Path) -> None:
     assert (made["train"].needs, made["train"].metrics, made["train"].always) == (("prepare",), ("scores.json",), True)
     (found,) = neighbours(tmp_path)
     assert "3 stages of DVC" in found.says
-    assert any("${...} have no like" in need for need in found.needs)
+    assert any("${...} have no counterpart" in need for need in found.needs)
     assert any("1 .dvc file name data kept elsewhere" in need for need in found.needs)
 
 

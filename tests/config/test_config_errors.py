@@ -67,7 +67,7 @@ def refuse(home: Path, text: str, environ: dict[str, str] | None = None) -> Conf
         ("[age]", "[age, age]", "5:17", "listed twice", ""),
         ("[age]", "[age, fails]", "5:17", "is the label", ""),
         ("[age]", "[]", "5:11", "at least one input", ""),
-        ("[age]", "[age, w]\n  weight: w", "5:17", "is the column of weight: it is for training alone", ""),
+        ("[age]", "[age, w]\n  weight: w", "5:17", "is the column of weight, which is only for training", ""),
         (
             "label: fails",
             "label: fails\n  weight: w",
@@ -75,13 +75,29 @@ def refuse(home: Path, text: str, environ: dict[str, str] | None = None) -> Conf
             "model:train takes no 'sample_weight' (model.py:2)",
             "sample_weight",
         ),
+        ("label: fails", "label: fails\n  also: [regoins]", "7:10", "there is no step or dataset 'regoins'", ""),
         ("label: fails", "label: fails\n  decision: {threshold: 1.5}", "7:25", "expected a share between 0% and 100%", ""),
-        ("label: fails", "label: fails\n  decision: {}", "7:13", "'threshold' is missing", ""),
+        ("label: fails", "label: fails\n  decision: {}", "7:13", "either a threshold or a cost", "false_negative: 40"),
+        ("label: fails", "label: fails\n  decision: {cost: {false_positive: 1}}", "7:20", "'false_negative' is missing", ""),
+        (
+            "label: fails",
+            "label: fails\n  decision: {threshold: 0.3, cost: {false_positive: 1, false_negative: 2}}",
+            "7:13",
+            "either a threshold or a cost",
+            "",
+        ),
+        (
+            "label: fails",
+            "label: fails\n  task: regression\n  decision: {cost: {false_positive: 1, false_negative: 2}}",
+            "8:13",
+            "a cost is for two classes, and the task is regression",
+            "Leave out decision",
+        ),
         (
             "label: fails",
             "label: fails\n  task: regression\n  decision: {threshold: 0.3}",
             "8:13",
-            "a threshold decides between two classes, and the task is regression",
+            "a threshold is for two classes, and the task is regression",
             "Leave out decision",
         ),
         ("model:train", "model:trian", "7:10", "no function 'trian' in model.py", "'train'"),
@@ -109,14 +125,14 @@ def refuse(home: Path, text: str, environ: dict[str, str] | None = None) -> Conf
         ("data:", "steps: {t: model:tabel}\ndata:", "2:12", "no function 'tabel'", "'table'"),
         ("data:", "steps: {t: model:needs}\ndata:", "2:12", "'treshold' (model.py:14)", ""),
         ("data:", "steps: {t: model:positional}\ndata:", "2:12", "by position only", ""),
-        ("data:", "steps: {second: model:loop}\ndata:", "2:17", "go in a circle: second takes second", ""),
+        ("data:", "steps: {second: model:loop}\ndata:", "2:17", "form a cycle: second takes second", ""),
         ("data:", "steps: {readings: model:table}\ndata:", "2:19", "already a dataset", ""),
         ("data:", "steps: {t: {timeout: 1m}}\ndata:", "2:12", "needs either call or cmd", ""),
         ("data:", "steps: {t: {cmd: x, deps: [readinsg]}}\ndata:", "2:28", "no dataset, step or file 'readinsg'", "'readings'"),
         ("data:", "steps: {t: {cmd: x, outs: [../x.csv]}}\ndata:", "2:28", "outside", ""),
         ("data:", "steps: {t: {call: model:table, deps: [readings]}}\ndata:", "2:38", "deps is for commands", ""),
         ("data:", "environments: {production: {after: staging}}\ndata:", "2:36", "no environment 'staging'", ""),
-        ("data:", "environments: {live: {after: test}, test: {}}\ndata:", "2:30", "must then stand above it", ""),
+        ("data:", "environments: {live: {after: test}, test: {}}\ndata:", "2:30", "must be listed above it", ""),
         ("data:", "environments: {live: {rollout: {steps: [50%, 10%, 100%]}}}\ndata:", "2:46", "larger than the one before", ""),
         ("data:", "environments: {live: {rollout: {steps: [10%, 50%]}}}\ndata:", "2:40", "last step must be 100%", ""),
         ("data:", "environments: {live: {rollout: slow}}\ndata:", "2:32", "expected `direct` or a mapping", ""),
@@ -124,7 +140,7 @@ def refuse(home: Path, text: str, environ: dict[str, str] | None = None) -> Conf
         ("data:", "serving: {workers: 0}\ndata:", "2:20", "expected a number of processes from 1 to 64", ""),
         ("data:", "serving: {workers: 1:4}\ndata:", "2:20", "or {min: N, max: N}", ""),
         ("data:", "serving: {workers: {max: 65}}\ndata:", "2:26", "from 1 to 64", ""),
-        ("data:", "serving: {workers: {min: 2}}\ndata:", "2:20", "'max' is missing", "never more"),
+        ("data:", "serving: {workers: {min: 2}}\ndata:", "2:20", "'max' is missing", "The maximum"),
         ("data:", "serving: {workers: {min: 4, max: 2}}\ndata:", "2:26", "min 4 is above max 2", ""),
         ("data:", "serving: {workers: true}\ndata:", "2:20", "found `true`", ""),
         ("data:", "serving: {port: 70000}\ndata:", "2:17", "expected a port", ""),
@@ -164,7 +180,7 @@ def test_a_missing_file_points_to_init(tmp_path: Path) -> None:
 def test_a_circle_of_steps_is_told_in_order(home: Path) -> None:
     (home / "model.py").write_text(MODEL + "def a(c): pass\ndef b(a): pass\ndef c(b): pass\n")
     error = refuse(home, GOOD + "steps: {a: model:a, b: model:b, c: model:c}\n")
-    circle = error.message.removeprefix("the steps go in a circle: ").split(" takes ")
+    circle = error.message.removeprefix("the steps form a cycle: ").split(" takes ")
     takes = {"a": "c", "b": "a", "c": "b"}
     assert len(circle) == 4
     assert all(takes[one] == other for one, other in itertools.pairwise(circle))
@@ -181,13 +197,13 @@ def test_source_that_is_not_python_is_named(home: Path) -> None:
 def test_parameters_that_training_does_not_take(home: Path) -> None:
     (home / "params.yaml").write_text("train: {rat: 0.2}\n")
     error = refuse(home, GOOD)
-    assert "params.train.rat is no argument" in error.message
+    assert "params.train.rat is not an argument of" in error.message
     assert "'rate'" in (error.hint or "")
 
 
 def test_an_argument_of_training_that_nothing_gives(home: Path) -> None:
     (home / "model.py").write_text("def train(features, label, depth): pass\n")
-    assert "takes 'depth' (model.py:1), which nothing gives" in refuse(home, GOOD).message
+    assert "takes 'depth' (model.py:1), which nothing provides" in refuse(home, GOOD).message
 
 
 def test_few_lines_cannot_stand_for_millions_of_values(home: Path) -> None:

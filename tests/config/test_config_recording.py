@@ -38,8 +38,8 @@ def test_a_policy_is_read(tmp_path: Path) -> None:
     [
         ("{redact: [carier]}", "4:26", "no request carries 'carier'", "Did you mean 'carrier'?"),
         ("{redact: [late]}", "4:26", "no request carries 'late'", "Did you mean"),
-        ("{keep: 1d}", "4:23", "the monitor judges a window 2 d after it began", "for one day at least"),
-        ("{keep: 1h}", "4:23", "by then the log would be gone", ""),
+        ("{keep: 1d}", "4:23", "the monitor judges a window 2 d after its start", "at least one day"),
+        ("{keep: 1h}", "4:23", "when the log would already be deleted", ""),
         ("{sample: 0}", "4:25", "expected a share above zero", ""),
         ("{sample: 120%}", "4:25", "expected a share above zero", ""),
         ("{when_full: drop}", "4:28", "expected refuse or count", ""),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from noria import config
+from noria.config import schema
 
 ROOT = Path(__file__).parents[2]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
@@ -69,7 +69,7 @@ def plain(text: str) -> Any:
 
 def test_the_published_schema_is_the_one_that_is_read() -> None:
     published = json.loads((ROOT / "src" / "noria" / "config" / "schema.json").read_text())
-    assert published == config.schema(), "write it again: `python -m noria.config.schema > src/noria/config/schema.json`"
+    assert published == schema.schema(), "write it again: `python -m noria.config.schema > src/noria/config/schema.json`"
 
 
 @pytest.mark.parametrize("key", ["data", "gates", "environments", "model"])
@@ -77,12 +77,12 @@ def test_the_flagship_example_fits_the_schema(key: str) -> None:
     text = (ROOT / "examples" / "flights" / "noria.yaml").read_text().replace("{on:", '{"on":')
     found = plain(text)
     assert key in found
-    assert list(complaints(found, config.schema())) == []
+    assert list(complaints(found, schema.schema())) == []
 
 
 def test_the_flagship_contracts_fit_the_schema() -> None:
     for path in (ROOT / "examples" / "flights" / "contracts").glob("*.yaml"):
-        assert list(complaints(plain(path.read_text()), config.schema()["$defs"]["contract"])) == []
+        assert list(complaints(plain(path.read_text()), schema.schema()["$defs"]["contract"])) == []
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_the_flagship_contracts_fit_the_schema() -> None:
     ],
 )
 def test_what_the_reader_refuses_the_schema_refuses(text: str) -> None:
-    assert list(complaints(plain(text), config.schema()))
+    assert list(complaints(plain(text), schema.schema()))
 
 
 def test_the_reference_has_every_key() -> None:
-    page = config.reference()
+    page = schema.reference()
 
     def keys(schema: dict[str, Any]) -> Iterator[str]:
         for name, child in schema.get("properties", {}).items():
@@ -116,4 +116,4 @@ def test_the_reference_has_every_key() -> None:
                 yield from keys(schema[below])
 
     named = {path.rpartition(".")[2] for path in re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)}
-    assert named == {*keys(config.schema()), *keys(config.schema()["$defs"]["contract"])}
+    assert named == {*keys(schema.schema()), *keys(schema.schema()["$defs"]["contract"])}

@@ -100,7 +100,7 @@ def test_a_shared_space_is_each_algorithms_unless_it_has_its_own(home: Path) -> 
 @pytest.mark.parametrize(
     ("text", "where", "message", "hint"),
     [
-        (TRAIN + "  search: {space: {rat: [0.1, 1.0]}}\n", "6:25", "'rat' is no argument of m:trees (m.py:2)", "'rate'"),
+        (TRAIN + "  search: {space: {rat: [0.1, 1.0]}}\n", "6:25", "'rat' is not an argument of m:trees (m.py:2)", "'rate'"),
         (
             TRAIN + "  search: {space: {rate: [1.0, 0.1]}}\n",
             "6:32",
@@ -108,7 +108,7 @@ def test_a_shared_space_is_each_algorithms_unless_it_has_its_own(home: Path) -> 
             "[low, high]",
         ),
         (TRAIN + "  search: {space: {rate: [2, 2]}}\n", "6:30", "the range ends at 2, which is not above 2", "[low, high]"),
-        (TRAIN + "  search: {space: {rate: [0, 1, log]}}\n", "6:27", "a range with log begins above zero, not at 0", None),
+        (TRAIN + "  search: {space: {rate: [0, 1, log]}}\n", "6:27", "a range with log must start above zero, not at 0", None),
         (TRAIN + "  search: {space: {rate: [1, 2, 3]}}\n", "6:26", "found a list of 3 values", "{choice: [...]}"),
         (TRAIN + "  search: {space: {rate: [1, 2, lgo]}}\n", "6:26", "found a list of 3 values", "log"),
         (TRAIN + "  search: {space: {rate: [a, a]}}\n", "6:30", "'a' is listed twice", None),
@@ -137,7 +137,7 @@ def test_a_shared_space_is_each_algorithms_unless_it_has_its_own(home: Path) -> 
         (
             '  search: {algorithms: {a: "m:linear", b: "m:trees"}}\n',
             "5:28",
-            "m:linear takes 'c' (m.py:5), which nothing gives",
+            "m:linear takes 'c' (m.py:5), which nothing provides",
             "space",
         ),
         ('  search: {algorithms: {a: "m:trees"}}\n', "5:11", "there is nothing to search", None),
@@ -155,7 +155,7 @@ def test_mistakes(home: Path, text: str, where: str, message: str, hint: str | N
 
 
 def test_a_parameter_that_no_algorithm_takes_is_an_error(home: Path) -> None:
-    with pytest.raises(ConfigError, match=r"params\.train\.speed is no argument of m:trees"):
+    with pytest.raises(ConfigError, match=r"params\.train\.speed is not an argument of m:trees"):
         load(home, TRAIN + "  search: {space: {rate: [0.1, 1.0]}}\n", "train: {seed: 1, speed: 2}\n")
 
 
@@ -189,5 +189,5 @@ def test_columns_give_arguments_by_name(home: Path) -> None:
     assert list(search.algorithms) == ["a", "b"]
     with pytest.raises(ConfigError, match="m:trees takes no 'sample_weight'"):
         load(home, "  weight: w\n  search: {algorithms: {a: m:weighted, b: m:trees}}\n")
-    with pytest.raises(ConfigError, match=r"takes 'sample_weight' .*which nothing gives"):
+    with pytest.raises(ConfigError, match=r"takes 'sample_weight' .*which nothing provides"):
         load(home, "  train: m:weighted\n")

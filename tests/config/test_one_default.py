@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from noria import config
 from noria.cli.serve import command
-from noria.config import keys
+from noria.config import keys, rollout_keys
 from noria.config.shapes import Record
 from noria.delivery.simulation import DecisionRule
 from noria.kernel.workers import Workers
@@ -84,10 +84,14 @@ NESTED = [
     ("search", keys.SEARCH, MODEL.format("search: {{space: {{c: [0.1, 1.0]}}, {}}}")),
     ("holdout", keys.HOLDOUT, MODEL.format("holdout: {{{}}}")),
     ("log", keys.LOG, "serving: {{log: {{{}}}}}"),
-    ("rollout", keys.ROLLOUT, "environments: {{production: {{rollout: {{steps: [50%, 100%], {}}}}}}}"),
-    ("replay", keys.REPLAY.record, "environments: {{production: {{rollout: {{steps: [50%, 100%], replay: {{{}}}}}}}}}"),
-    ("guard", keys.GUARD, "environments: {{production: {{rollout: {{steps: [50%, 100%], guard: {{{}}}}}}}}}"),
-    ("latency", keys.LATENCY, "environments: {{production: {{rollout: {{steps: [50%, 100%], guard: {{latency: {{{}}}}}}}}}}}"),
+    ("rollout", rollout_keys.ROLLOUT, "environments: {{production: {{rollout: {{steps: [50%, 100%], {}}}}}}}"),
+    ("replay", rollout_keys.REPLAY.record, "environments: {{production: {{rollout: {{steps: [50%, 100%], replay: {{{}}}}}}}}}"),
+    ("guard", rollout_keys.GUARD, "environments: {{production: {{rollout: {{steps: [50%, 100%], guard: {{{}}}}}}}}}"),
+    (
+        "latency",
+        rollout_keys.LATENCY,
+        "environments: {{production: {{rollout: {{steps: [50%, 100%], guard: {{latency: {{{}}}}}}}}}}}",
+    ),
     ("step", keys.STEP, "steps: {{a: {{cmd: echo, {}}}}}"),
     ("data", keys.DATA, "data: {{a: {{source: a.csv, {}}}}}"),
     ("environment", keys.ENVIRONMENT, "environments: {{production: {{{}}}}}"),

@@ -79,6 +79,11 @@ class Browser:
         answer = self._call("Page.captureScreenshot", format=path.suffix[1:], captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))
 
+    def print(self) -> str:
+        """The page as it is on paper: a PDF, in base64."""
+        printed: str = self._call("Page.printToPDF", printBackground=True)["data"]
+        return printed
+
     def _call(self, method: str, **parameters: Any) -> Any:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from noria.data.snapshot import Delivery
-from noria.delivery.rollout_record import Analysis, GuardStatus, Interval, Rollout, RolloutState
+from noria.delivery.rollout_record import ASKS_APPROVAL, Analysis, GuardStatus, Interval, Rollout, RolloutState
 from noria.kernel.event import Event
 from noria.monitor.records import Alert, Window
 from noria.pipeline.turn_record import Stage, Turn, TurnOutcome
@@ -260,7 +260,7 @@ EVENTS = tuple(
 REASONS = {
     RolloutState.ROLLED_BACK: "v3 rolled back: errors: 14 of 14 events on the canary at 5 % of traffic in 212 of its requests; "
     "evidence >1,000,000, needed 400: roll back",
-    RolloutState.PROMOTED: "v2 serves production: probation is over, no harm was shown: brier: -0.004 (-0.009 to +0.001) on "
+    RolloutState.PROMOTED: "v2 serves production: probation is over, no harm was found: brier: -0.004 (-0.009 to +0.001) on "
     "4,011 labelled of 5,120 pairs; for safety 812 of 100, for harm 0.02 of 400",
     RolloutState.SUPERSEDED: "v1 superseded: v2 took its place",
 }
@@ -341,7 +341,9 @@ def every_state() -> StatusView:
     probation = "on probation for 3 d 4 h more: brier: -0.0061 (-0.0214 to +0.0092) on 512 labelled of 962 pairs; for safety 4.9 "
     held = f"v4 held at 25 %: no verdict within 2 h: {LOOK.text}"
     found = {
-        RolloutState.WAITING: under_way(RolloutState.WAITING, reason=waits, look=None, step=0),
+        RolloutState.WAITING: under_way(
+            RolloutState.WAITING, reason=waits, look=Analysis(NOW, waits, code=ASKS_APPROVAL), step=0
+        ),
         RolloutState.REPLAY: under_way(
             RolloutState.REPLAY, reason="v4 answers logged requests of production before any live one", look=None, step=0
         ),

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from noria.cli import group
-from noria.console.ways import ways
 from noria.delivery import judge_advance
 from noria.delivery.judge_guards import Evidence
 from noria.delivery.rollout_record import Analysis, Interval, RolloutState, evidence_words
+from noria.engine.offered_actions import offered_actions
 from noria.kernel.policy import QualityGuard, RolloutPolicy, RolloutStep, StepKind
 from noria.serving.tallies import Tally
 from noria.views import rollout_steps
@@ -118,7 +118,7 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
     (tmp_path / "noria.yaml").write_text("project: p\n")
     canary = EVERY[state]
     assert canary is not None
-    found = ways(canary.rollout)
+    found = offered_actions(canary)
     assert found
     for way in found:
         program, *words = shlex.split(way.command)
@@ -130,10 +130,12 @@ def test_each_way_is_a_command_that_exists(state: str, tmp_path: Path) -> None:
 
 
 def test_an_approval_is_offered_where_one_is_asked_for() -> None:
-    offered = {name: any("approve" in way.command for way in ways(c.rollout)) for name, c in EVERY.items() if c}
+    offered = {name: any("approve" in way.command for way in offered_actions(c)) for name, c in EVERY.items() if c}
     assert offered == {"waiting": True, "replay": False, "canary": False, "held": False, "probation": False}
     asking = replace(story.ROLLOUT, look=judged(2, SEEN, judge_advance.AnalysisMoment()))
-    assert "noria approve v4 -e production" in [way.command for way in ways(asking)]
+    canary = EVERY["canary"]
+    assert canary is not None
+    assert "noria approve v4 -e production" in [way.command for way in offered_actions(replace(canary, rollout=asking))]
 
 
 @given(st.floats(0, 1e300), st.floats(0, 1e300), st.floats(1.001, 1e6))

@@ -20,7 +20,7 @@ from noria.engine.trigger_watcher import SINGLY, TriggerWatcher
 from noria.kernel.errors import DataError
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import check
-from noria.pipeline.context import PinnedRun
+from noria.pipeline.context import StartedRun
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_store import TurnStore
 
@@ -68,7 +68,7 @@ class World:
             TriggerStore.of(self.context).add(TriggerKind.MANUAL, "now")
             turn = TurnStore.of(self.context).start()
             assert turn is not None
-            pinned_run = PinnedRun(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
+            pinned_run = StartedRun(turn, "run", project, self.home, None, None, {}, arrivals=tuple(found))
             check.data(self.context, pinned_run)
             self.refused = pinned_run.refused
         return found
@@ -252,7 +252,7 @@ def test_files_from_elsewhere_are_fetched_once_and_a_source_that_is_down_stops_n
         with pytest.raises(DataError, match="cannot be read"):
             world.take()
         assert world.take(patient=False) == []
-        assert "what was accepted before stands" in world.events("data.unreadable")[0]
+        assert "files accepted before remain accepted" in world.events("data.unreadable")[0]
         assert not list((world.home / ".noria" / "work").glob("fetch-*"))
     finally:
         fs.rm("/depot", recursive=True)
@@ -318,7 +318,7 @@ def test_a_source_from_elsewhere_is_looked_at_as_often_as_it_says(world: World, 
 class Empty:
     """A source that holds nothing."""
 
-    def look(self) -> Iterator[object]:
+    def list_files(self) -> Iterator[object]:
         return iter(())
 
 
@@ -328,5 +328,7 @@ def settle(world: World) -> None:
     deadline = time.monotonic() + 30
     for dataset in project.data.values():
         source = arrivals.connect(world.context, dataset)
-        while dataset.source.startswith(("data", "images")) and not all(source.settled(found, 0) for found in source.look()):
+        while dataset.source.startswith(("data", "images")) and not all(
+            source.has_settled(found, 0) for found in source.list_files()
+        ):
             assert time.monotonic() < deadline

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from noria.data import formats
+from noria.data.formats import delimited
+from noria.data.formats.format import DialectError
 from noria.kernel.dialect import Dialect
 from noria.kernel.errors import DataError
 
@@ -62,18 +66,18 @@ def test_other_encodings_read_the_same(tmp_path: Path, table: tuple[list[str], l
 @pytest.mark.parametrize(
     ("data", "message", "hint"),
     [
-        (b"", "is empty (0 bytes)", "Deliver it again, whole"),
+        (b"", "is empty (0 bytes)", "Deliver the complete file again"),
         (b"a,a\n1,2\n", "has the column 'a' 2 times (columns 1, 2)", "Name each column once"),
         (b"a,b\n1,2,3\n", "row 1 has 3 values where the head has 2 columns", "Correct that row"),
-        (b"a,b\n1,2\n3\n", "row 2 has 1 values where the head has 2 columns", "Correct that row"),
+        (b"a,b\n1,2\n3\n", "row 2 has 1 value where the head has 2 columns", "Correct that row"),
         (b"a;b\n1;2\n", "its columns look separated by a semicolon, not by a comma: a;b", 'csv: {separator: ";"}'),
         (b"a\tb\n1\t2\n", "its columns look separated by a tab, not by a comma: a\tb", 'csv: {separator: "\\t"}'),
         (b"a,b\n\xe4,2\n", "is not a readable csv file: ", "encoding: cp1252"),
         (b"a,\xe4\n1,2\n", "is not utf-8 text: ", "encoding: cp1252"),
         (b"PK\x03\x04\0\0,\n", "is named .csv but is not text", "Correct its name"),
-        ("a,b\n1,2\n".encode("utf-16"), "looks like utf-16 text, and is read as utf-8", "encoding: utf-16"),
-        (b"^a$,b\n1,2\n", "has a column that is called '^a$', which tables take for a pattern of names", "Rename"),
-        (b"*,b\n1,2\n", "has a column that is called '*', which tables take for a pattern of names", "Rename"),
+        ("a,b\n1,2\n".encode("utf-16"), "looks like utf-16 text, but is read as utf-8", "encoding: utf-16"),
+        (b"^a$,b\n1,2\n", "has a column called '^a$', which would be read as a pattern of names", "Rename"),
+        (b"*,b\n1,2\n", "has a column called '*', which would be read as a pattern of names", "Rename"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, data: bytes, message: str, hint: str | None) -> None:
@@ -162,3 +166,62 @@ def test_how_a_file_looks_to_be_written_reads_it_or_says_so(
     assert dialect.encoding == "utf-8"
     if len(names) > 1 and not rows:
         assert formats.open_table(path, dialect=dialect).table.columns == names
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a,b\n1,2\n\xff\n3,4\n",
+        b"a,b\n1,2\n\xff,2,3\n",
+        pytest.param(b"a,b\n" + b"1,2\n" * (delimited.BLOCK_BYTES // 4) + b"\xff\n", id="behind the first block"),
+    ],
+)
+def test_a_row_of_another_length_that_is_no_text_is_told_by_noria_alone(
+    tmp_path: Path, data: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Arrow prints a trace where it cannot hand over the text of such a row."""
+    (tmp_path / "x.csv").write_bytes(data)
+    with pytest.raises(DataError, match="is not utf-8 text: ") as caught:
+        formats.open_table(tmp_path / "x.csv")
+    assert "csv: {encoding: cp1252}" in str(caught.value.hint)
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_traces_of_others_are_printed_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.csv").write_bytes(b"a,b\n\xff\n")
+    heard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda trace: heard.append(trace.object))
+    delimited._hear_traces.cache_clear()
+    with pytest.raises(DataError):
+        formats.open_table(tmp_path / "x.csv")
+    assert heard == []
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    Broken()
+    assert len(heard) == 1
+    delimited._hear_traces.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"a,b\n1,2\n\xff,2\n", "csv: {encoding: cp1252}"),
+        (b"a,b\n1,2\n\xff\n", "csv: {encoding: cp1252}"),
+        ("a,b\n1,2\n".encode("utf-16"), "csv: {encoding: utf-16}"),
+        (b"a;b\n1;2\n", 'csv: {separator: ";"}'),
+        (b"a,b\n1,2,3\n", None),
+        (b"", None),
+        (b"a,b\n\0,2\n", None),
+    ],
+)
+def test_that_noria_yaml_may_say_how_a_file_is_written_is_a_class_of_error(tmp_path: Path, data: bytes, told: str | None) -> None:
+    """The turn tells what to say there, and nothing else of a hint; the words of a message decide nothing."""
+    (tmp_path / "x.csv").write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        formats.open_table(tmp_path / "x.csv")
+    assert isinstance(caught.value, DialectError) == (told is not None)
+    assert told is None or told in str(caught.value.hint)

@@ -118,7 +118,7 @@ def test_a_half_copied_parquet_file_is_never_read(tmp_path: Path, cut: float) ->
 
 
 def test_a_vanished_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         files.read_table(tmp_path / "gone.parquet")
 
 

@@ -17,7 +17,7 @@ from noria.data.sources import FoundFile, local
 
 
 def look(source: str, home: Path, **more: str) -> list[FoundFile]:
-    return list(sources.connect(DataSource("d", source, **more), home).look())  # type: ignore[arg-type]
+    return list(sources.connect(DataSource("d", source, **more), home).list_files())  # type: ignore[arg-type]
 
 
 def names(source: str, home: Path, **more: str) -> list[str]:
@@ -142,17 +142,17 @@ def test_a_mark_within_the_present_tick_is_not_trusted(tmp_path: Path) -> None:
     settled_at_once = 0
     for _ in range(50):
         path.write_text("x")
-        found = next(iter(source.look()))
+        found = next(iter(source.list_files()))
         now = time.time_ns()
-        if source.settled(found, 0):
+        if source.has_settled(found, 0):
             settled_at_once += now - path.stat().st_ctime_ns < local.TICK_NS // 2
     assert settled_at_once == 0
     begun = time.monotonic()
-    while not source.settled(found, 0):
+    while not source.has_settled(found, 0):
         assert time.monotonic() - begun < 30
     path.write_text("longer")
-    assert not source.settled(found, 0), "it changed since it was found"
-    assert not source.still(found)
+    assert not source.has_settled(found, 0), "it changed since it was found"
+    assert not source.is_unchanged(found)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -165,7 +165,7 @@ def check_unreadable(home: Path) -> None:
     (home / "data" / "a.csv").chmod(0)
     (home / "data" / "shut").chmod(0)
     source = sources.connect(DataSource("d", "data/**/*.csv"), home)
-    told = {each.name: source.problem(each) for each in source.look()}
+    told = {each.name: source.problem(each) for each in source.list_files()}
     (home / "data" / "shut").chmod(0o755)
     assert told == {
         "data/a.csv": "cannot be read: permission denied",

@@ -29,16 +29,16 @@ def connect(address: str, **more: Any) -> SourceListing:
 
 
 def look(address: str, **more: Any) -> dict[str, FoundFile]:
-    return {found.name: found for found in connect(address, **more).look()}
+    return {found.name: found for found in connect(address, **more).list_files()}
 
 
 def content(address: str, name: str, folder: Path, **more: Any) -> bytes:
     source = connect(address, **more)
-    found = {each.name: each for each in source.look()}[name]
-    assert source.settled(found, 0)
+    found = {each.name: each for each in source.list_files()}[name]
+    assert source.has_settled(found, 0)
     assert source.problem(found) == ""
     source.fetch(found, folder / "fetched")
-    assert source.still(found)
+    assert source.is_unchanged(found)
     return (folder / "fetched").read_bytes()
 
 
@@ -111,12 +111,12 @@ def test_a_glob_over_http_and_a_file_that_changes_while_it_is_read(web: tuple[st
     assert list(look(glob)) == [f"{address}/many/x.csv", f"{address}/many/y.csv"]
     assert content(glob, f"{address}/many/y.csv", tmp_path) == b"y.csv"
     source = connect(glob)
-    first = next(iter(source.look()))
+    first = next(iter(source.list_files()))
     source.fetch(first, tmp_path / "x")
     (folder / "many" / "x.csv").write_text("longer now")
-    assert not source.still(first)
+    assert not source.is_unchanged(first)
     (folder / "many" / "x.csv").unlink()
-    assert not source.still(first)
+    assert not source.is_unchanged(first)
     with pytest.raises(FileNotFoundError):
         source.fetch(first, tmp_path / "x")
 
@@ -169,18 +169,18 @@ def test_the_version_of_an_object_is_its_mark(bucket: tuple[str, dict[str, Any]]
     assert len(marks) == 3
     assert len(set(marks)) == 1, "a listing and a look at the object itself agree"
     source = connect(f"{address}/one/*.csv", options=options)
-    found = next(iter(source.look()))
-    assert source.still(found)
+    found = next(iter(source.list_files()))
+    assert source.is_unchanged(found)
     put(options, "flights/one/a.csv", b"other")
-    assert not source.still(found)
-    assert next(iter(source.look())).mark != found.mark
+    assert not source.is_unchanged(found)
+    assert next(iter(source.list_files())).mark != found.mark
 
 
 def test_no_secret_in_an_error(bucket: tuple[str, dict[str, Any]]) -> None:
     _, options = bucket
     secrets = (("hush-hush", "${SECRET}"), ("no-such-bucket", "${BUCKET}"))
     with pytest.raises(DataError) as caught:
-        list(connect("s3://no-such-bucket/*.csv", options={**options, "endpoint_url": "hush-hush"}, secrets=secrets).look())
+        list(connect("s3://no-such-bucket/*.csv", options={**options, "endpoint_url": "hush-hush"}, secrets=secrets).list_files())
     said = str(caught.value)
     assert "hush" not in said
     assert "no-such-bucket" not in said
@@ -196,7 +196,7 @@ def test_no_secret_in_an_error(bucket: tuple[str, dict[str, Any]]) -> None:
 )
 def test_what_cannot_be_reached_is_told(address: str, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)) as caught:
-        list(connect(address).look())
+        list(connect(address).list_files())
     assert caught.value.where == address
     assert caught.value.hint
 
@@ -204,11 +204,11 @@ def test_what_cannot_be_reached_is_told(address: str, message: str) -> None:
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(DataError, match="needs a package that is not installed") as caught:
-        list(connect("gs://bucket/x.csv").look())
+        list(connect("gs://bucket/x.csv").list_files())
     assert "gcsfs" in str(caught.value.hint)
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(DataError, match="needs fsspec") as caught:
-        list(connect("s3://bucket/x.csv").look())
+        list(connect("s3://bucket/x.csv").list_files())
     assert "fsspec[http]" in str(caught.value.hint)
 
 

@@ -41,7 +41,7 @@ def test_with_a_key_conflicts_are_counted() -> None:
     assert found is not None
     assert (found.repeated, found.differing) == (50, 2)
     assert (
-        "has 50 of the 100 rows of a.csv again, by id; the newer row of each stands, 2 of them with other values"
+        "has 50 of the 100 rows of a.csv again, by id; the newer row of each is used, 2 of them with other values"
         in found.words("rows")
     )
     assert judged(table(0, 100), table(100, 140), "id") is None

@@ -46,12 +46,12 @@ class Ledger:
     def take(self, *, refuse: bool = False, crash: bool = False) -> list[str]:
         """One look: fetch all there is and judge it; ``crash`` before the judgement."""
         source, names = self.connect(), []
-        for found in list(source.look()):
-            assert source.settled(found, 0)
+        for found in list(source.list_files()):
+            assert source.has_settled(found, 0)
             assert source.problem(found) == ""
             target = self.home / f"fetched-{len(names)}.parquet"
             source.fetch(found, target)
-            assert source.still(found)
+            assert source.is_unchanged(found)
             names.append(found.name)
             if crash:
                 continue
@@ -93,10 +93,10 @@ def test_a_refused_range_is_asked_for_again_and_later_rows_go_on(tmp_path: Path)
     books = Ledger(url, "SELECT * FROM orders", "id", tmp_path)
     first = books.take(refuse=True)
     shop(tmp_path, "INSERT INTO orders VALUES (2, 'b', 2)")
-    again = {found.name: found.digest for found in books.connect().look()}
+    again = {found.name: found.digest for found in books.connect().list_files()}
     assert list(again) == ["orders/0000000001~0000000002.parquet", *first]
     shop(tmp_path, "UPDATE orders SET price = 1 WHERE id = 1")
-    assert {found.name: found.digest for found in books.connect().look()}[first[0]] != again[first[0]]
+    assert {found.name: found.digest for found in books.connect().list_files()}[first[0]] != again[first[0]]
     assert len(books.take()) == 2
     assert books.take() == []
     assert books.column("price") == [1, 2]
@@ -125,9 +125,9 @@ def test_without_a_cursor_the_whole_is_one_file_that_changes_with_its_rows_alone
     assert books.take() == ["orders.parquet"]
     before = books.marks["orders.parquet"]
     shop(tmp_path, "DELETE FROM orders", "INSERT INTO orders VALUES (2, 'b', 2), (1, 'a', 1)")  # another order of the same
-    assert next(iter(books.connect().look())).mark == before
+    assert next(iter(books.connect().list_files())).mark == before
     shop(tmp_path, "UPDATE orders SET price = 3 WHERE id = 2")
-    assert next(iter(books.connect().look())).mark != before
+    assert next(iter(books.connect().list_files())).mark != before
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_values_of_several_types_become_text_and_nothing_is_dropped(tmp_path: Pa
         ("sqlite:///shop.db", "SELECT * FROM gone", None, "no such table: gone"),
         ("sqlite:///shop.db", "DELETE FROM orders", None, "cannot be read"),
         ("sqlite:///shop.db", "SELECT * FROM orders", "nope", "no such column: nope"),
-        ("sqlite:///shop.db", "SELECT * FROM orders", "No Such", "the query gives no column No Such"),
+        ("sqlite:///shop.db", "SELECT * FROM orders", "No Such", "the query does not return its cursor, the column No Such"),
         ("sqlite:///shop.db", "SELECT * FROM orders UNION ALL SELECT NULL, 'n', 0", "id", "1 rows have no id"),
-        ("sqlite:///shop.db", "SELECT x'00' AS id", "id", "a cursor of type bytes cannot be kept"),
+        ("sqlite:///shop.db", "SELECT x'00' AS id", "id", "a cursor of type bytes is not supported"),
         ("nosuch://me:hush-hush@h/db", "SELECT 1", None, "nosuch"),
         ("oracle+oracledb://me:hush-hush@h/db", "SELECT 1", None, "needs the driver oracledb"),
         ("postgresql+psycopg://me:hush-hush@127.0.0.1:9/db", "SELECT 1", None, "cannot be read"),
@@ -317,7 +317,7 @@ def test_postgres_is_read_only_and_its_errors_show_no_secret(postgres: str, tmp_
     execute(postgres, "CREATE TABLE counted (n int)", "CREATE SEQUENCE used")
     twice = "SELECT 1 AS id, 2 AS id"
     for query, said in [
-        (twice, "gives column id twice"),
+        (twice, "returns column id twice"),
         ("SELECT nextval('used') AS n", "read-only"),
         ("SELECT * FROM nowhere", '"nowhere" does not exist'),
     ]:

@@ -101,7 +101,7 @@ def test_an_append_writes_a_chunk_or_two(books: Ledger) -> None:
 def test_looking_again_reads_no_manifest(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     deliver(books, [pin("a"), pin("b")])
     head = DataStore(books, "p").head("d")
-    monkeypatch.setattr(DataStore, "_brought_up", lambda *_: pytest.fail("nothing had changed"))
+    monkeypatch.setattr(DataStore, "_update_head", lambda *_: pytest.fail("nothing had changed"))
     monkeypatch.setattr(manifests, "unpack", lambda _: pytest.fail("no entry is asked for"))
     assert DataStore(books, "p").head("d") == head
 
@@ -122,9 +122,9 @@ def test_many_deliveries_are_recorded_or_none(books: Ledger) -> None:
     with pytest.raises(StoreError, match="accepted with its file"):
         DataStore(books, "p").deliver_many([good, (judged, None)])
     assert DataStore(books, "p").deliveries() == []
-    assert DataStore(books, "p").standing("d") == {}
+    assert DataStore(books, "p").accepted_files("d") == {}
     DataStore(books, "p").deliver_many([good, accepted(pin("a", 1))])
-    assert DataStore(books, "p").standing("d") == {"a": pin("a", 1)}  # the later one stands
+    assert DataStore(books, "p").accepted_files("d") == {"a": pin("a", 1)}  # the later one stands
     assert len(DataStore(books, "p").deliveries()) == 2
 
 
@@ -132,7 +132,7 @@ def test_a_pinned_remote_object_keeps_its_address(books: Ledger) -> None:
     far = pin("s3://shop/a.csv", origin="s3://shop/a.csv?versionId=7")
     deliver(books, [far, pin("b")])
     assert DataStore(books, "p").current("d").files == (pin("b"), far)
-    assert DataStore(books, "p").standing("d")[far.name] == far
+    assert DataStore(books, "p").accepted_files("d")[far.name] == far
 
 
 def test_a_file_that_is_counted_later_is_the_same_version(books: Ledger) -> None:

@@ -213,7 +213,7 @@ def test_typed_files_follow_the_type_of_their_dataset(tmp_path: Path) -> None:
         ("cp.csv", "name\nM\xfcller\n".encode("cp1252"), "UTF8", "encoding: cp1252"),
         ("head.csv", "gr\xf6\xdfe,b\n1,2\n".encode("cp1252"), "is not utf-8 text", "encoding: cp1252"),
         ("wide.csv", "a,b\n1,2\n".encode("utf-16"), "utf-16", "encoding: utf-16"),
-        ("short.csv", b"a,b\n1,2\n3\n", "row 2 has 1 values", "row"),
+        ("short.csv", b"a,b\n1,2\n3\n", "row 2 has 1 value", "row"),
     ],
 )
 def test_a_csv_that_is_written_in_another_way_says_how_to_say_so(

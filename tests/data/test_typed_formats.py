@@ -130,7 +130,7 @@ def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes, messag
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     for suffix in (".csv", ".parquet", ".arrow", ".json", ".jsonl"):
-        with pytest.raises(DataError, match=r"is not there \(any more\)"):
+        with pytest.raises(DataError, match=r"does not exist \(any more\)"):
             formats.open_table(tmp_path / f"x{suffix}")
 
 

@@ -16,7 +16,7 @@ from noria.kernel.trigger import TriggerKind
 from noria.models import table_arguments
 from noria.pipeline import environment, orders, pin
 from noria.pipeline.check import data
-from noria.pipeline.context import PinnedRun
+from noria.pipeline.context import StartedRun
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_store import TurnStore
 
@@ -39,11 +39,11 @@ def taken(home: Path, key: str) -> tuple[list[str], pl.DataFrame]:
         TriggerStore(context.ledger, "p").add(TriggerKind.MANUAL, "by hand")
         turn = TurnStore(context.ledger, "p").start()
         assert turn is not None
-        pinned_run = PinnedRun(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
+        pinned_run = StartedRun(turn, "run-1", project, home, None, None, environment.record(), by_hand=True)
         pinned_run.arrivals = tuple(take_in(context, project, patient=True))
         data(context, pinned_run)
         assert pinned_run.refused == []
-        pin.fix(context, pinned_run)
+        pinned_run = pin.fix(context, pinned_run)
         inputs = orders.TaskInputs()
         facts = inputs.argument(context, pinned_run, "rows", {})
         paths = {}
@@ -73,7 +73,7 @@ def test_with_a_key_the_newest_row_stands_and_conflicts_are_counted(tmp_path: Pa
     export(tmp_path, 10, 140, k3=-3, k4=-4)
     told, table = taken(tmp_path, "[id]")
     assert told == [
-        "data/export-10.csv has 100 of the 100 rows of data/export-9.csv again, by id; the newer row of each stands, "
+        "data/export-10.csv has 100 of the 100 rows of data/export-9.csv again, by id; the newer row of each is used, "
         "2 of them with other values"
     ]
     assert (table.height, table.filter(pl.col("id") == "k3")["v"].to_list()) == (140, [-3])
@@ -84,7 +84,7 @@ def test_files_that_lack_the_key_are_refused(tmp_path: Path) -> None:
     """Number 29: else their rows would be nobody's."""
     export(tmp_path, 1, 30)
     (tmp_path / "data/a.csv").write_text("v\n1\n")
-    with pytest.raises(AssertionError, match="has no column id, by which data"):
+    with pytest.raises(AssertionError, match="has no column id, which data"):
         taken(tmp_path, "[id]")
 
 
@@ -92,7 +92,7 @@ def test_files_that_lack_the_key_are_refused(tmp_path: Path) -> None:
 def test_only_tables_have_a_key(tmp_path: Path, dataset: str) -> None:
     """Number 29."""
     (tmp_path / "noria.yaml").write_text(f"project: p\ndata: {{rows: {dataset}}}\nenvironments: {{production: {{}}}}\n")
-    with pytest.raises(ConfigError, match="a key names rows"):
+    with pytest.raises(ConfigError, match="a key is for rows"):
         config.load(tmp_path)
 
 

@@ -35,18 +35,18 @@ def test_what_is_passed_over_is_named() -> None:
     assert found == RollbackTarget(
         "v1",
         "v1 served before v4 (v3 is barred: withdrawn by cli:anna: wrong labels; "
-        "the bundle of v2 is not on this machine any more; v0 is not known any more)",
+        "the bundle of v2 is no longer on this machine; v0 is no longer known)",
     )
 
 
 @pytest.mark.parametrize(
     ("history", "releases", "here", "text", "hint"),
     [
-        (["v3"], SOUND, HERE, "no other release served before v3: there is nothing to go back to", "noria promote VERSION"),
+        (["v3"], SOUND, HERE, "no other release served before v3: there is no release to return to", "noria promote VERSION"),
         ([], SOUND, HERE, "no other release served before v3", "noria promote VERSION"),
         (["v3", "v3"], SOUND, HERE, "no other release served before v3", "noria promote VERSION"),
-        (["v3", "v2"], SOUND | {"v2": "why"}, HERE, "nothing to go back to from v3: v2 is barred: why", "noria release lift"),
-        (["v3", "v2"], SOUND, {"v3"}, "the bundle of v2 is not on this machine any more", "noria reproduce"),
+        (["v3", "v2"], SOUND | {"v2": "why"}, HERE, "no release to return to from v3: v2 is barred: why", "noria release lift"),
+        (["v3", "v2"], SOUND, {"v3"}, "the bundle of v2 is no longer on this machine", "noria reproduce"),
     ],
 )
 def test_it_says_why_there_is_nowhere_to_go(
@@ -64,7 +64,7 @@ def test_it_says_why_there_is_nowhere_to_go(
         ("v1", SOUND, HERE, RollbackTarget("v1", "v1 was asked for")),
         ("v2", SOUND, HERE, RollbackTarget("v2", "v2 was asked for; it never served here")),
         ("v9", SOUND, HERE, Refusal("there is no release v9", "`noria releases` lists them.")),
-        ("v3", SOUND, HERE, Refusal("v3 serves already", "`noria status` shows what serves where.")),
+        ("v3", SOUND, HERE, Refusal("v3 already serves", "`noria status` shows what serves where.")),
         (
             "v1", SOUND | {"v1": "slow"}, HERE,
             Refusal("v1 is barred: slow", "`noria release lift v1` lifts the bar; `noria promote v1` does both."),
@@ -72,8 +72,8 @@ def test_it_says_why_there_is_nowhere_to_go(
         (
             "v1", SOUND, {"v3"},
             Refusal(
-                "the bundle of v1 is not on this machine any more",
-                "It was collected or erased. `noria reproduce v1` makes it again from its record.",
+                "the bundle of v1 is no longer on this machine",
+                "It was collected or erased. `noria reproduce v1` rebuilds it from its record.",
             ),
         ),
     ],

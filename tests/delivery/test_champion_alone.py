@@ -34,7 +34,7 @@ ALONE = Route("p", "production", 7, "a" * 64, "v1", previous="c" * 64, previous_
 
 
 def test_a_server_and_the_engine_make_the_same_route_of_a_champion_alone(tmp_path: Path) -> None:
-    crashing = cast(Any, SimpleNamespace(deaths=SimpleNamespace(unfit=lambda route: True)))
+    crashing = cast(Any, SimpleNamespace(deaths=SimpleNamespace(is_unfit=lambda route: True)))
     assert fit(crashing, WorkerPlan((TRIED,), {})).routes == (ALONE,)
     with closing(Ledger.open(tmp_path)) as nobody_on_probation:
         assert stage._alone(cast(Any, SimpleNamespace(name="p", ledger=nobody_on_probation)), TRIED) == ALONE

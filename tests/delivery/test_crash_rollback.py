@@ -70,7 +70,7 @@ def test_a_champion_in_a_crash_loop_gives_way_and_is_barred(context: DeliveryCon
     assert champion(context) == "v1"
     assert len(server.told) == 1
     assert ReleaseStore(context.ledger, "p").get("v2").barred == (
-        "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes within 60 s (SIGSEGV in worker 0)"
+        "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes within 1 min (SIGSEGV in worker 0)"
     )
     (event,) = context.ledger.events.tail("p", kinds=("environment.rolled_back",))
     assert "production rolled back from v2 to v1: v2 rolled back: it crashed 3 processes" in event.text
@@ -99,7 +99,7 @@ def test_a_crash_loop_bars_nobody_where_the_release_before_does_not_load_either(
     context: DeliveryContext, server: Scripted
 ) -> None:
     """Number 58: a lost key makes every release unloadable; one after the other would have been barred."""
-    server.crashes = {V2: Crashes(3, 3, "worker 0 does not start with it: damaged", CHAMPION)}
+    server.crashes = {V2: Crashes(3, 3, "worker 0 cannot start with it: damaged", CHAMPION)}
     server.broken = {V1: "damaged"}
     rollout_controller.guard(context, "production", asked(context))
     assert champion(context) == "v2"

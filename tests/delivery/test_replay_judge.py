@@ -41,7 +41,7 @@ FINE = Replayed(
         (
             replace(FINE, candidate_errors=500, candidate_only=500, unreadable=500, compared=0), Outcome.FAIL,
             "replay: it failed on 500 of 500 logged requests and the champion on 0 (sign test: p = 3.1e-151), "
-            "500 of them for want of an input that it needs",
+            "500 of them because an input is missing",
         ),
         (
             replace(FINE, candidate_slow=40, champion_slow=10, candidate_slow_only=35, champion_slow_only=5), Outcome.FAIL,
@@ -53,14 +53,14 @@ FINE = Replayed(
         ),
         (
             replace(FINE, requests=3, timed_out=True), Outcome.FAIL,
-            "replay: it did not come back; 3 of 500 logged requests were answered until then",
+            "replay: it did not finish; 3 of 500 logged requests were answered",
         ),
         (Replayed(failed="it cannot be loaded: no"), Outcome.FAIL, "replay: it cannot be loaded: no"),
         (Replayed(), Outcome.NOT_ENOUGH_DATA, "replay: nothing was logged yet"),
         (Replayed(why="inputs are redacted"), Outcome.NOT_ENOUGH_DATA, "replay: inputs are redacted"),
         (
             replace(FINE, requests=19, difference=1.0, candidate_errors=19, candidate_only=19), Outcome.NOT_ENOUGH_DATA,
-            "replay: 19 logged requests are too few to say anything; 20 would do",
+            "replay: 19 logged requests are too few for a verdict; 20 are needed",
         ),
     ],
 )  # fmt: skip

@@ -27,6 +27,7 @@ from noria.serving.crash_record import Crashes, candidate_of
 from noria.serving.replay_result import Replayed
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
 
 CANARY = "steps: [10%, 50%, 100%], replay: 0"
 GOOD = ((4_500, 0, 0), (500, 0, 0))
@@ -88,8 +89,8 @@ class World:
         return self.look()
 
     def pass_time(self, seconds: float) -> None:
-        now = self.context.ledger.clock.now("p")
-        self.context.ledger.clock.set("p", now + seconds, 1.0)
+        now = ClockStore(self.context.ledger, "p").now()
+        ClockStore(self.context.ledger, "p").set(now + seconds, 1.0)
 
     def bar(self, version: str) -> str | None:
         return ReleaseStore(self.context.ledger, "p").get(version).barred
@@ -163,7 +164,7 @@ def test_a_server_that_is_silent_holds_when_patience_ends(world: World) -> None:
     world.engine.here = False
     assert world.look().state is RolloutState.CANARY
     world.pass_time(3_700)
-    assert "nothing is known of it: the model server does not answer" in world.look().reason
+    assert "there is no evidence: the model server does not answer" in world.look().reason
     assert world.newest.state is RolloutState.HELD
 
 
@@ -175,7 +176,7 @@ def test_a_person_holds_and_resumes_and_harm_ends_a_held_one(world: World) -> No
     )
     assert world.see(*GOOD).state is RolloutState.HELD
     assert world.newest.step == 0
-    with pytest.raises(RefusedError, match="held already"):
+    with pytest.raises(RefusedError, match="already held"):
         actions.hold(world.context, None, "ann")
     actions.resume(world.context, None, "bob")
     assert world.look().step == 1
@@ -270,17 +271,17 @@ def test_approvals_before_it_begins(world: World) -> None:
 
 def test_nothing_goes_out_in_a_freeze_and_a_rollback_may(world: World) -> None:
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
-    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    ClockStore(world.context.ledger, "p").set(1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
     outcome, text = world.enter("v2")
     assert (outcome, "2027-01-04 00:00 UTC" in text) == (TurnOutcome.RELEASED, True)
     assert world.look().state is RolloutState.WAITING
-    with pytest.raises(RefusedError, match="nothing goes out until the freeze"):
+    with pytest.raises(RefusedError, match="nothing is released until the freeze"):
         actions.promote(world.context, "v2", None, "ann")
     world.pass_time(3 * 86_400)
     assert world.look().state is RolloutState.CANARY
-    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)
+    ClockStore(world.context.ledger, "p").set(1_798_800_000.0, 1.0)
     stayed = world.see(*GOOD)
-    assert (stayed.step, "stays until the freeze" in str(stayed.look)) == (0, True)
+    assert (stayed.step, "frozen until the freeze" in str(stayed.look)) == (0, True)
     assert actions.promote(world.context, "v2", None, "ann", force=True)["release"] == "v2"
     assert actions.roll_back(world.context, None, "ann")["release"] == "v1"
 
@@ -297,7 +298,7 @@ def test_a_waiting_release_that_a_person_promotes_is_promoted_not_superseded(wor
 
 def test_a_freeze_that_was_named_after_the_release_was_sealed_holds_too(world: World) -> None:
     world.policy(CANARY)
-    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    ClockStore(world.context.ledger, "p").set(1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
     world.enter("v2")
     sealed = world.context.bundle(digest_of("v2")) / "code"
     sealed.mkdir()
@@ -343,7 +344,7 @@ def test_rolling_back_twice_goes_one_further_and_never_to_what_failed(world: Wor
     assert world.engine.loaded == []  # it was resident: a pointer flip
     assert actions.roll_back(world.context, None, "ann")["release"] == "v1"
     assert world.engine.loaded == [digest_of("v1")]
-    with pytest.raises(RefusedError, match="nothing to go back to"):
+    with pytest.raises(RefusedError, match="no release to return to"):
         actions.roll_back(world.context, None, "ann")
     assert "asked by ann" in str(world.bar("v3"))
 
@@ -365,14 +366,14 @@ def test_a_rollback_to_what_could_not_be_served_is_no_success(world: World) -> N
 def test_rolling_back_to_a_named_release(world: World) -> None:
     world.policy(CANARY)
     promoted(world, "v2", "v3")
-    with pytest.raises(RefusedError, match="serves already"):
+    with pytest.raises(RefusedError, match="already serves"):
         actions.roll_back(world.context, None, "ann", "v3")
     ReleaseStore(world.context.ledger, "p").bar("v1", "withdrawn by bob: leaks")
     with pytest.raises(RefusedError, match="v1 is barred: withdrawn by bob: leaks"):
         actions.roll_back(world.context, None, "ann", "v1")
     ReleaseStore(world.context.ledger, "p").unbar("v1")
     (world.folder / "state" / "releases" / digest_of("v1") / "manifest.json").unlink()
-    with pytest.raises(RefusedError, match="bundle of v1 is not on this machine"):
+    with pytest.raises(RefusedError, match="bundle of v1 is no longer on this machine"):
         actions.roll_back(world.context, None, "ann", "v1")
     world.engine.broken[digest_of("v4")] = "it is damaged"
     with pytest.raises(ServingError, match="v4 could not be loaded: it is damaged"):
@@ -390,8 +391,8 @@ def test_a_rollback_to_what_never_served_there_goes_out_as_a_promotion_does(worl
     with pytest.raises(RefusedError, match="v2 needs 1 more approval for production"):
         actions.roll_back(world.context, None, "ann", "v2")
     world.policy(CANARY, ', freeze: ["2027-01-01 .. 2027-01-03"]')
-    world.context.ledger.clock.set("p", 1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
-    with pytest.raises(RefusedError, match="nothing goes out until the freeze") as frozen:
+    ClockStore(world.context.ledger, "p").set(1_798_800_000.0, 1.0)  # 2027-01-01 10:40 UTC
+    with pytest.raises(RefusedError, match="nothing is released until the freeze") as frozen:
         actions.roll_back(world.context, None, "ann", "v2")
     assert "noria promote v2 --force" in str(frozen.value.hint)
     assert world.route.champion_version == "v1"
@@ -549,7 +550,7 @@ def test_a_replay_that_breaks_is_tried_again_later_and_held_beyond_patience(
     assert world.newest.state is RolloutState.REPLAY
     world.pass_time(3601.0)
     until(lambda: world.look().state is RolloutState.HELD)
-    assert world.newest.reason == f"v2 held, nothing is known of it: {why}"
+    assert world.newest.reason == f"v2 held, there is no evidence: {why}"
     seen = len(tried)
     world.look()
     assert (len(tried), world.newest.state, world.route.candidate) == (seen, RolloutState.HELD, None)

@@ -18,6 +18,8 @@ from noria.delivery.rollout_store import RolloutStore
 from noria.releases.store import ReleaseStore
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
+from noria.storage.jobs import JobStore
 
 YAML = """\
 project: p
@@ -77,7 +79,7 @@ def looked(context: DeliveryContext, controller: RolloutController) -> RolloutCo
     try:
         controller.reconcile()
     except DiedError:
-        context.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
+        context.ledger.database.execute("UPDATE jobs SET lease_until = 0", ())  # its lease runs out
         return RolloutController(context)
     return controller
 
@@ -98,8 +100,8 @@ def play(context: DeliveryContext, engine: Dying, bad: bool) -> None:
             engine.told.append(route)  # the server follows the ledger by itself
         if route.rollout_id is not None:
             engine.see((500, 1, 0), (500, 60 if bad and route.share >= 0.5 else 1, 0))
-        now = context.ledger.clock.now("p")
-        context.ledger.clock.set("p", now + 5.0, 1.0)
+        now = ClockStore(context.ledger, "p").now()
+        ClockStore(context.ledger, "p").set(now + 5.0, 1.0)
         controller = looked(context, controller)
     raise AssertionError("it never ended")
 
@@ -159,7 +161,7 @@ def test_a_death_between_two_environments_does_not_end_the_way(tmp_path: Path, b
         ]
         kinds = [event.kind for event in context.ledger.events.tail("p", after=0, limit=1000)]
         assert (kinds.count("rollout.started"), kinds.count("rollout.promoted")) == (2, 6)
-        assert context.ledger.jobs.open("p", champion.ONWARD) == []
+        assert JobStore(context.ledger, "p").open(champion.ONWARD) == []
         context.ledger.close()
         if engine.at:
             break
@@ -178,7 +180,7 @@ def walk(context: DeliveryContext, engine: Dying) -> None:
                 engine.see((1_500, 0, 0), (1_500, 0, 0))
         controller = looked(context, controller)
         active = any(RolloutStore(context.ledger, "p").active(name) for name in config.load(context.home).environments)
-        served += not active and not context.ledger.jobs.open("p", champion.ONWARD)
+        served += not active and not JobStore(context.ledger, "p").open(champion.ONWARD)
         if served == 3:  # and nothing comes after
             return
     raise AssertionError("it never ended")

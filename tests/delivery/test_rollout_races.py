@@ -17,10 +17,10 @@ from noria.delivery.driver import Embedded, EngineCounts
 from noria.delivery.rollout_record import RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine import actions
-from noria.engine.turn import end
+from noria.engine.turn_end import end
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
 from noria.kernel.trigger import TriggerKind
-from noria.pipeline.context import PinnedRun
+from noria.pipeline.context import StartedRun
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.pipeline.turn_store import TurnStore
@@ -29,6 +29,7 @@ from noria.releases.store import ReleaseStore
 from noria.serving.client import Server
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.jobs import JobStore
 from noria.storage.ledger import Ledger
 
 CHAIN = """\
@@ -281,7 +282,7 @@ def test_a_turn_that_died_when_its_rollout_had_begun_is_still_to_be_ended(world:
     actions.abort(world.context, None, "ann")
     assert [left.id for left in TurnStore(ledger, "p").unfinished()] == [turn.id]
     assert stage.roll_out(world.context, project, release)[0] is TurnOutcome.ROLLED_BACK
-    TurnStore(ledger, "p").update(turn.id, run_id="run-9")  # as `engine.turn.end`
+    TurnStore(ledger, "p").update(turn.id, run_id="run-9")  # as `engine.turn_end.end`
     assert TurnStore(ledger, "p").unfinished() == []
     turn, release = of_a_turn(world, "8")
     TurnStore(ledger, "p").update(
@@ -297,7 +298,7 @@ def test_a_turn_that_ends_as_its_release_begins_does_not_say_that_it_waits(world
     outcome, text = stage.roll_out(world.context, config.load(world.folder), release)
     engine.here = True
     assert (outcome, world.look().state) == (TurnOutcome.RELEASED, RolloutState.CANARY)  # before the turn has written its end
-    sheet = PinnedRun(turn, "run-9", config.load(world.folder), world.folder, None, None, {})
+    sheet = StartedRun(turn, "run-9", config.load(world.folder), world.folder, None, None, {})
     ended = end(world.context, sheet, outcome, text, release)
     assert (ended.outcome, ended.reason) == (TurnOutcome.ROLLING_OUT, world.newest.reason)
 
@@ -306,19 +307,21 @@ def _die() -> None:
     raise KeyboardInterrupt
 
 
-def test_what_ended_before_the_lease_was_had_is_not_ended_again(world: World, engine: Busy) -> None:
+def test_what_ended_before_the_lease_was_had_is_not_ended_again(
+    world: World, engine: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.policy(CANARY)
     actions.promote(world.context, "v2", None, "ann")
     world.enter("v3")
-    claim = world.context.ledger.jobs.add
+    claim = JobStore.add
     engine.refused[digest_of("v3")] = "a worker cannot load it"
 
-    def add(project: str, kind: str, subject: str, dedupe: str | None = None) -> str | None:
+    def add(jobs: JobStore, kind: str, subject: str, dedupe: str | None = None) -> str | None:
         if kind == "rollout" and world.newest.ended_at is None:
             actions.abort(world.context, None, "ann")
-        return claim(project, kind, subject, dedupe)
+        return claim(jobs, kind, subject, dedupe)
 
-    world.context.ledger.jobs.add = add  # type: ignore[method-assign]
+    monkeypatch.setattr(JobStore, "add", add)
     assert world.look().reason == "v3 aborted by ann"
     assert world.events("rollout.rolled_back") == ["v3 aborted by ann"]
 
@@ -399,17 +402,17 @@ def test_where_nothing_can_be_gone_back_to_a_newer_release_still_comes_in(world:
     actions.withdraw(world.context, "v1", "leaks", "bob")
     world.see((250, 0, 0), (1_000, 200, 0))
     world.look()
-    with pytest.raises(RefusedError, match="nothing to go back to"):
+    with pytest.raises(RefusedError, match="no release to return to"):
         actions.roll_back(world.context, None, "ann")
     world.enter("v3")
     assert world.look().state is RolloutState.CANARY
     assert RolloutStore.of(world.context).get(first.id).state is RolloutState.PROBATION
     assert len(world.events("probation.harm")) == 1
-    assert "there is nothing to go back to from v2: v1 is barred" in world.events("probation.harm")[0]
+    assert "there is no release to return to from v2: v1 is barred" in world.events("probation.harm")[0]
     world.pass_time(90_000)
     world.look()
     ended = RolloutStore.of(world.context).get(first.id)
-    assert (ended.state, "does harm in probation and goes on serving" in ended.reason) == (RolloutState.PROMOTED, True)
+    assert (ended.state, "does harm in probation and keeps serving" in ended.reason) == (RolloutState.PROMOTED, True)
     assert world.newest.state is not RolloutState.SUPERSEDED
 
 
@@ -439,7 +442,7 @@ def test_an_engine_that_comes_back_late_brings_no_older_release_over_a_newer_one
     actions.promote(world.context, "v3", "staging", "ann")
     actions.promote(world.context, "v3", "production", "ann")
     world.look()
-    assert world.context.ledger.jobs.open("p", champion.ONWARD) == []
+    assert JobStore(world.context.ledger, "p").open(champion.ONWARD) == []
     assert route_of(world, "production").champion_version == "v3"
     assert route_of(world, "production").candidate is None
 
@@ -461,7 +464,7 @@ def _promote_in_staging_and_die(world: World, project: config.Project) -> None:
     staging = project.environments["staging"]
     release = ReleaseStore(world.context.ledger, "p").get("v2")
     champion.promote(world.context, staging, release, "safe", world.newest, onward=True)
-    assert len(world.context.ledger.jobs.open("p", champion.ONWARD)) == 1
+    assert len(JobStore(world.context.ledger, "p").open(champion.ONWARD)) == 1
 
 
 def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(world: World, engine: Busy) -> None:
@@ -477,7 +480,7 @@ def test_a_way_on_that_fails_is_tried_again_for_minutes_and_holds_nothing_up(wor
         world.controller.reconcile()
     for _ in range(10):
         world.controller.reconcile()
-    assert len(world.context.ledger.jobs.open("p", champion.ONWARD)) == 1
+    assert len(JobStore(world.context.ledger, "p").open(champion.ONWARD)) == 1
     engine.broken.clear()
     world.look()
     assert route_of(world, "production").champion_version == "v2"
@@ -502,7 +505,7 @@ def test_a_rollout_that_breaks_does_not_stop_those_of_other_environments(world: 
 
 def test_a_server_that_goes_away_while_it_is_told_a_route_follows_the_ledger_later(tmp_path: Path) -> None:
     class Gone(Server):
-        def alive(self) -> bool:
+        def is_alive(self) -> bool:
             return True
 
     assert Embedded(Gone(tmp_path)).set_routes(Route("p", "production", 1, digest_of("v1"), "v1")) == ""

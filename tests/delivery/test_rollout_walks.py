@@ -34,6 +34,8 @@ from noria.serving.crash_record import Crashes, candidate_of
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.serving.tallies import Tally
+from noria.storage.clock import ClockStore
+from noria.storage.jobs import JobStore
 
 YAML = """\
 project: p
@@ -95,7 +97,7 @@ class Walk:
         self.wild, self.turning, self.depth, self.did = True, False, 0, list[str]()
         for environment in self.project.environments.values():
             champion.promote(self.context, environment, self.release("v1"), "the first")
-        self.ledger.jobs._database.connection().execute("PRAGMA synchronous = OFF")  # nothing dies but by exception
+        self.ledger.database.connection().execute("PRAGMA synchronous = OFF")  # nothing dies but by exception
         self.engine.meanwhile = self.interrupt
         self.watch_routes()
 
@@ -127,7 +129,7 @@ class Walk:
 
     def interrupt(self) -> None:
         """In the middle of something the engine dies, or somebody else acts."""
-        assert not self.ledger.jobs._database.connection().in_transaction, "the server cannot see what is not committed"
+        assert not self.ledger.database.connection().in_transaction, "the server cannot see what is not committed"
         if not self.wild or self.depth > 2:
             return
         if self.chance.random() < 0.03:
@@ -149,7 +151,7 @@ class Walk:
             if self.depth > 1:  # it is the same process
                 raise
             self.did.append("  died")
-            self.ledger.jobs._database.execute("UPDATE jobs SET lease_until = 0", ())
+            self.ledger.database.execute("UPDATE jobs SET lease_until = 0", ())
             self.pilots = [RolloutController(self.context), RolloutController(self.context)]
         finally:
             self.depth -= 1
@@ -233,8 +235,8 @@ class Walk:
 
     def world(self) -> None:
         """Time passes; the server goes or comes, starts anew, refuses a release, or one crashes there."""
-        now = self.ledger.clock.now("p")
-        self.ledger.clock.set("p", now + self.chance.choice((3.0, 20.0, 70.0)), 1.0)
+        now = ClockStore(self.ledger, "p").now()
+        ClockStore(self.ledger, "p").set(now + self.chance.choice((3.0, 20.0, 70.0)), 1.0)
         luck, newest = self.chance.random(), ReleaseStore(self.ledger, "p").list()[0].digest
         if luck < 0.15:
             self.engine.here = not self.engine.here
@@ -296,7 +298,7 @@ class Walk:
                     actions.resume(self.context, name, "ann")
                 if active is not None and not self.release(active.release).barred:
                     actions.approve(self.context, active.release, name, "cleo")
-            self.ledger.clock.set("p", self.ledger.clock.now("p") + 40.0, 1.0)
+            ClockStore(self.ledger, "p").set(ClockStore(self.ledger, "p").now() + 40.0, 1.0)
             self.look()
             self.check()
             if self.is_over():
@@ -306,7 +308,7 @@ class Walk:
     def is_over(self) -> bool:
         names = self.project.environments
         busy = any(RolloutStore(self.ledger, "p").active(n) or RolloutStore(self.ledger, "p").probing(n) for n in names)
-        return not busy and not self.ledger.jobs.open("p", champion.ONWARD)
+        return not busy and not JobStore(self.ledger, "p").open(champion.ONWARD)
 
     def check_turns(self) -> None:
         rollouts = RolloutStore(self.ledger, "p").list(limit=1_000)

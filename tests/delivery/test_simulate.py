@@ -63,7 +63,7 @@ def judged(policy: RolloutPolicy, stream: Stream, every: int) -> SimulatedDecisi
         theirs, own_counts = Tally(*counts[0].tolist()), Tally(*counts[1].tolist(), both)
         blocks.append(Interval(0.5 if paired else share, theirs, own_counts, paired=paired))
         counts[:], both = 0, 0
-        come, differences = stream.labelled(time_s)
+        come, differences = stream.labels_until(time_s)
         evidence = Evidence(blocks, differences[: int(np.searchsorted(come, time_s, "right"))])
         advice = judge_advance.judge(policy, step, evidence, AnalysisMoment(patient_s=time_s)).advice
         if advice is Advice.ADVANCE:
@@ -281,7 +281,7 @@ def test_old_seeds_keep_their_figures() -> None:
     for i in range(3):
         assert (stream.lots[i] == np.random.default_rng([4, 2, i]).random(4096)).all()
     one = Stream(replace(stream.scenario, labels_per_s=2.0), 3600, (4, 2))
-    one.labelled(100.0)
+    one.labels_until(100.0)
     one.grow()
     assert (one.lots == stream.lots).all()
     assert (one.times == stream.times).all()

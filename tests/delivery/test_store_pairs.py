@@ -72,7 +72,7 @@ def folders(tmp_path: Path) -> Folders:
 def found(book: ShadowEvidence) -> list[tuple[float, float, float]]:
     while not book.poll():
         pass
-    told = book.labelled()
+    told = book.labelled_pairs()
     return sorted(zip(told.y.tolist(), told.new.tolist(), told.old.tolist(), strict=True))
 
 
@@ -87,7 +87,7 @@ def test_pairs_are_oriented_by_release_whoever_answered(folders: Folders) -> Non
     )  # fmt: skip
     book = folders.book()
     assert found(book) == [(0.0, 0.8, 0.2), (1.0, 0.9, 0.1)]
-    assert (book.labelled().pairs, book.labelled().labelled) == (2, 2)
+    assert (book.labelled_pairs().pairs, book.labelled_pairs().count) == (2, 2)
     folders.write(label(10, 0, id="p-01"), Feedback(at=11, project="delays", label=1, id="p-02", kind="note"))
     assert found(book) == [(0.0, 0.8, 0.2), (0.0, 0.9, 0.1)]
 
@@ -122,7 +122,7 @@ def test_probabilities_of_several_classes_with_a_new_class_and_a_new_label(folde
     folders.write(shadow("p-01", 1, old, new), label(2, "c", id="p-02"), label(2, "unheard", id="p-01"))
     book = folders.book()
     book.poll()
-    told = book.labelled()
+    told = book.labelled_pairs()
     assert told.y.tolist() == [3.0, 2.0]
     assert told.old.tolist() == [[0.7, 0.3, 0.0, 0.0], [0.1, 0.9, 0.0, 0.0]]
     assert told.new.tolist() == [[0.6, 0.2, 0.2, 0.0], [0.1, 0.2, 0.7, 0.0]]
@@ -131,7 +131,7 @@ def test_probabilities_of_several_classes_with_a_new_class_and_a_new_label(folde
 def test_numbers(folders: Folders) -> None:
     folders.write(shadow("p-01", 1, {"prediction": [3.5, 4.0]}, {"prediction": [3.0, 9.0]}), label(2, 7, id="p-02"))
     assert found(folders.book()) == [(7.0, 9.0, 4.0)]
-    assert folders.book().labelled().y.shape == (0,)
+    assert folders.book().labelled_pairs().y.shape == (0,)
 
 
 def test_latencies_are_of_requests_by_who_was_to_answer(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_one_poll_is_short_and_the_next_goes_on(folders: Folders, monkeypatch: p
     while not book.poll(0.0):
         polls += 1
     assert polls > 10
-    assert book.labelled().labelled == 100
+    assert book.labelled_pairs().count == 100
     monkeypatch.setattr(shadow_evidence, "MOST_PAIRS", 30)
     assert len(found(folders.book())) == 30
 
@@ -194,7 +194,7 @@ def test_it_keeps_up_with_a_busy_server(tmp_path: Path) -> None:
     while not book.poll():
         polls += 1
     assert time.process_time() - began < 5.0
-    assert book.labelled().pairs == 2000
+    assert book.labelled_pairs().pairs == 2000
 
 
 KEYS = st.sampled_from(["a", "b", None])

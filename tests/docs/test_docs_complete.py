@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noria.cli import commands
-from noria.config import reference
+from noria.config.schema import reference
 from noria.kernel import errors
 from noria.pipeline import environment
 

@@ -24,6 +24,8 @@ from noria import cli, config
 from noria.cli.context import actor as person
 from noria.console.app import build
 from noria.daemon import Daemon
+from noria.data.snapshot import Delivery
+from noria.data.store import DataStore
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.context import DeliveryContext
@@ -32,8 +34,11 @@ from noria.engine.action import Action, ActionField, FieldKind, Who
 from noria.engine.action_table import ACTIONS
 from noria.kernel import orphans
 from noria.kernel.errors import RefusedError
+from noria.releases.decision_store import DecisionKind, DecisionStore
 from noria.releases.store import ReleaseStore
+from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
+from noria.storage.locks import Locks
 from noria.views.runtime_status import StatusContext
 from noria.views.status import read
 
@@ -47,6 +52,7 @@ Way = Callable[[DeliveryContext, str, dict[str, Any]], tuple[bool, dict[str, Any
 def context(tmp_path: Path) -> Iterator[DeliveryContext]:
     """Four releases, v1 serving."""
     made = line_of(tmp_path, Scripted(), 4, YAML)
+    made = replace(made, blobs=BlobStore(made.state / "blobs"), locks=Locks(made.state / "locks"))
     champion.promote(made, production(made), ReleaseStore(made.ledger, "p").get("v1"), "the first")
     yield made
     made.ledger.close()
@@ -54,6 +60,14 @@ def context(tmp_path: Path) -> Iterator[DeliveryContext]:
 
 def production(context: DeliveryContext) -> config.Environment:
     return config.load(context.home).environments["production"]
+
+
+def refuse_file(context: DeliveryContext) -> None:
+    """A file of the dataset ``points`` is in quarantine, as delivery-1."""
+    (context.home / "noria.yaml").write_text(YAML + "data: {points: {source: 'data/*.csv'}}\n")
+    digest = context.blobs.put_bytes(b"id,x\n1,500\n")
+    refused = Delivery("delivery-1", "points", "data/a.csv", digest, 1, 0, 1, False, "x lies outside 0 to 100", 1)
+    DataStore.of(context).deliver(refused, None)
 
 
 def begin(context: DeliveryContext) -> None:
@@ -108,6 +122,14 @@ def by_command(context: DeliveryContext, verb: str, said: dict[str, Any]) -> tup
     return code == 0, json.loads("\n".join(heard))
 
 
+def change_gates(context: DeliveryContext) -> None:
+    """What serves was sealed with the policy of now; the folder's is another then."""
+    code = context.bundle(ReleaseStore(context.ledger, "p").get("v1").digest) / "code"
+    code.mkdir(parents=True, exist_ok=True)
+    (code / "noria.yaml").write_text(YAML)
+    (context.home / "noria.yaml").write_text(f"{YAML}policy_changes: approve\n")
+
+
 WAYS = pytest.mark.parametrize(("way", "actor"), [(by_call, TOKEN_ACTOR), (by_command, person())], ids=["call", "command"])
 SAID: dict[str, tuple[Callable[[DeliveryContext], object], dict[str, Any]]] = {  # what is done before, and what is said
     "approve": (lambda _: None, {"release": "v2"}),
@@ -117,7 +139,14 @@ SAID: dict[str, tuple[Callable[[DeliveryContext], object], dict[str, Any]]] = { 
     "resume": (lambda c: (begin(c), actions.hold(c, None, "ann")), {"environment": "production"}),
     "abort": (begin, {"why": "the price changed"}),
     "withdraw": (lambda _: None, {"release": "v4", "why": "leaks"}),
+    "accept": (
+        lambda c: DecisionStore(c.ledger, "p").ask("v2", DecisionKind.GATES, "its gates have not enough data"),
+        {"release": "v2", "why": "the labels come late"},
+    ),
+    "approve_policy": (change_gates, {"why": "agreed in the review"}),
     "lift": (lambda c: actions.withdraw(c, "v4", "leaks", "ann"), {"release": "v4"}),
+    "release_delivery": (refuse_file, {"delivery": "delivery-1", "why": "the sensor is right"}),
+    "discard_delivery": (refuse_file, {"delivery": "delivery-1", "why": "a test export"}),
     "trigger": (lambda _: None, {"reason": "the new price list"}),
     "clock": (lambda _: None, {"at": "2013-04-01", "speed": 60.0}),
 }
@@ -147,9 +176,14 @@ WRONG = [
     *((verb, {"environment": "nowhere"}) for verb in ("rollback", "hold", "resume", "abort")),
     ("promote", {"release": "v1"}),
     ("resume", {}),
+    ("accept", {"release": "v2", "why": "nothing waits"}),
+    ("accept", {"release": "v99", "why": "so"}),
+    ("approve_policy", {"why": "nothing differs"}),
     ("withdraw", {"release": "v4"}),
     ("withdraw", {"release": "v4", "why": " "}),
     ("withdraw", {"release": "v1", "why": "leaks"}),
+    ("release_delivery", {"delivery": "delivery-9", "why": "right"}),
+    ("discard_delivery", {"delivery": "delivery-9", "why": "wrong"}),
     ("clock", {"at": "noon"}),
     ("clock", {"at": "2013-04-01", "speed": "fast"}),
     ("clock", {"at": "2013-04-01", "speed": "nan"}),

@@ -9,7 +9,7 @@ import pytest
 from engine_stub import Scripted, line_of
 
 from noria.delivery.context import DeliveryContext
-from noria.engine import actions, turn
+from noria.engine import actions, turn_end
 from noria.kernel.errors import ConfigError, DataError, LeaseLostError, NoriaError, RefusedError, StepError, StoreError
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.pipeline.turn_store import TurnStore
@@ -41,11 +41,11 @@ def started(context: DeliveryContext) -> Turn:
 )
 def test_an_outcome_goes_by_the_class_of_its_error(context: DeliveryContext, error: NoriaError, outcome: TurnOutcome) -> None:
     begun = started(context)
-    assert turn.fail(context, begun, error).outcome is outcome
+    assert turn_end.fail(context, begun, error).outcome is outcome
 
 
 def test_a_lost_lease_ends_no_turn(context: DeliveryContext) -> None:
     begun = started(context)
     with pytest.raises(LeaseLostError):
-        turn.fail(context, begun, LeaseLostError("barred meanwhile"))
+        turn_end.fail(context, begun, LeaseLostError("barred meanwhile"))
     assert TurnStore.of(context).get(begun.id).outcome is TurnOutcome.RUNNING

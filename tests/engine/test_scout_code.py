@@ -16,7 +16,7 @@ from noria.engine import assembly, plan, turn_runner
 from noria.engine.trigger_watcher import TriggerWatcher
 from noria.kernel.errors import ConfigError
 from noria.pipeline import pin
-from noria.pipeline.context import PinnedRun
+from noria.pipeline.context import StartedRun
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
@@ -83,12 +83,14 @@ def test_a_branch_that_goes_back_is_told_and_so_is_one_that_was_rewritten(home: 
     assert watcher.look() == 1
     seen = [text.removeprefix("push: ") for text in told(context, "trigger.seen")]
     assert seen[0] == f"commit {second[:10]}: second"
-    assert seen[1] == f"commit {first[:10]}: first (the branch went back to it: it is without {second[:10]}, which came before)"
+    assert (
+        seen[1] == f"commit {first[:10]}: first (the branch went back to it: it no longer holds {second[:10]}, its former head)"
+    )
     assert seen[2] == f"commit {second[:10]}: second"
     assert "went back" in seen[3]
     assert seen[5] == (
         f"commit {other[:10]}: other (the branch was rewritten, or another one is followed: "
-        f"it is without {second[:10]}, which came before)"
+        f"it no longer holds {second[:10]}, its former head)"
     )
 
 
@@ -148,13 +150,13 @@ def test_a_repository_from_afar_that_cannot_be_read_is_said_once_and_data_is_loo
 def test_work_that_was_promoted_once_names_what_serves_instead(context: DeliveryContext) -> None:
     """Number 55: a branch that went back to an older commit does not pass for one that serves its release."""
     worked = Turn("turn-1", context.name, 1, (), "", 0.0, release="v1", outcome=TurnOutcome.PROMOTED)
-    sheet = PinnedRun(worked, "run-1", config.load(context.home), context.home, "c" * 40, None, {})
+    sheet = StartedRun(worked, "run-1", config.load(context.home), context.home, "c" * 40, None, {})
     route = Route(context.name, "production", 0, "1" * 64, "v1")
     RouteStore.of(context).put(route)
     assert plan._instead(context, sheet, worked) == ""
     RouteStore.of(context).put(replace(route, champion="2" * 64, champion_version="v2"))
     said = plan._instead(context, sheet, worked)
-    assert said == "; production serves v2 now: `noria promote v1 --environment production` puts v1 back"
+    assert said == "; production serves v2 now: `noria promote v1 --environment production` returns to v1"
     RouteStore.of(context).put(
         replace(route, champion="2" * 64, champion_version="v2", candidate="1" * 64, candidate_version="v1")
     )

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from noria.evaluation.records import Assessment
-from noria.evaluation.store import EvaluationStore
+from noria.evaluation.store import EvaluationStore, read_evaluation
+from noria.kernel.errors import StoreError
 from noria.kernel.verdict import GateVerdict, Outcome, Reason
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.evidence import Evaluation
+from noria.stats.curve_records import EvaluationCurves, Points, RankCurves, ReleaseCurves
 from noria.stats.measures import Comparison, Measure
 from noria.storage.connection import migrations, split
 from noria.storage.ledger import Ledger
@@ -71,6 +74,20 @@ def test_it_comes_back_as_it_was_kept(ledger: Ledger) -> None:
     assert store.of_turn("turn-2") is EvaluationStore(ledger, "q").of_run("run-1") is None
 
 
+def test_curves_stand_beside_it(ledger: Ledger) -> None:
+    store = EvaluationStore(ledger, "p")
+    line = Points((0.0, 1.0), (0.0, 1.0))
+    ranked = (RankCurves("1", 101, line, line, line, (0.1, 0.9)),)
+    curves = EvaluationCurves("binary", "late", 400, ReleaseCurves(ranks=ranked), positives=0.25)
+    store.put(FAILED, curves)
+    store.put(FAILED, replace(curves, rows=1))  # the turn runs again: the first stand
+    assert store.curves("turn-1") == curves
+    assert store.curves("turn-2") is None
+    ledger.database.execute("UPDATE evaluation_curves SET curves = '{'")
+    with pytest.raises(StoreError, match="a row of evaluation_curves cannot be read"):
+        store.curves("turn-1")
+
+
 def test_the_first_of_a_turn_stands_and_the_newest_of_a_project_is_told(ledger: Ledger) -> None:
     store = EvaluationStore(ledger, "p")
     store.put(FAILED)
@@ -84,7 +101,8 @@ def test_the_first_of_a_turn_stands_and_the_newest_of_a_project_is_told(ledger: 
 
 def test_documents_hold_null_where_nothing_could_be_measured() -> None:
     facts = FAILED.facts()
-    assert facts["evaluation"]["metrics"]["brier"] == {"value": None, "low": None, "high": None, "n": 0, "positives": None}
+    unknown = dict.fromkeys(("value", "low", "high", "positives", "groups", "unit", "widened", "freedom"))
+    assert facts["evaluation"]["metrics"]["brier"] == unknown | {"n": 0, "counts": "row"}
     assert (facts["gate"]["outcome"], facts["gate"]["gates"][0]["gate"]) == ("fail", "roc_auc >= 0.65")
     assert replace(FAILED, outcome=None).facts()["gate"] is None
     json.dumps(facts, allow_nan=False)
@@ -117,3 +135,17 @@ def test_what_an_older_ledger_holds_is_still_read(tmp_path: Path) -> None:
         assert store.of_turn("turn-3") is None
         assert TurnStore(ledger, "p").recorded("turn-1", "pin") == {"run_id": "run-1"}
         assert TurnStore(ledger, "p").recorded("turn-1", "evaluate") is None
+
+
+def test_groups_are_stored_and_what_was_stored_without_them_is_read() -> None:
+    grouped = Measure(0.7, 0.6, 0.8, 700, 90, groups=7, unit="day", widened=2.1, freedom=6.0)
+    beside = Comparison(0.7, 0.0, -0.1, 0.1, 700, groups=7, unit="day", widened=2.1, freedom=6.0)
+    kept = replace(EVALUATION, metrics={"roc_auc": grouped}, versus={"roc_auc": beside})
+    facts = json.loads(msgspec.json.encode(kept))
+    found = read_evaluation(facts)
+    assert (found.metrics, found.versus) == (kept.metrics, kept.versus)
+    for name in ("groups", "unit", "widened", "freedom"):
+        del facts["metrics"]["roc_auc"][name], facts["versus"]["roc_auc"][name]
+    old = read_evaluation(facts)
+    assert old.metrics["roc_auc"] == Measure(0.7, 0.6, 0.8, 700, 90)
+    assert old.versus["roc_auc"] == Comparison(0.7, 0.0, -0.1, 0.1, 700)

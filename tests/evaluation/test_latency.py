@@ -33,7 +33,7 @@ class Rounds:
 def timed(gates: tuple[str, ...], *rounds: list[float]) -> tuple[Evaluation, int]:
     """The evaluation with its latency, and how often it was measured."""
     server = Rounds(rounds)
-    sheet = SimpleNamespace(project=SimpleNamespace(gates=tuple(parse_gate(text) for text in gates)))
+    sheet = SimpleNamespace(judging=SimpleNamespace(gates=tuple(parse_gate(text) for text in gates)))
     found = evaluate._with_latency(SimpleNamespace(progress=list[str]().append), sheet, server, MEASURED)  # type: ignore[arg-type]
     return found, server.times
 

@@ -49,7 +49,7 @@ def test_an_error_is_told_counted_and_tried_again(error: BaseException, capsys: 
 
     thread = Background("work", step).start()
     wait_for(lambda: len(calls) > 5)
-    assert (thread.errors, thread.ended, background.ended_threads()) == (2, False, [])
+    assert (thread.errors, thread.has_ended, background.ended_threads()) == (2, False, [])
     assert background.errors()["work"] >= 2
     thread.stop()
     told = capsys.readouterr().err
@@ -169,7 +169,7 @@ def test_a_console_that_ends_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
     up = daemon.Daemon.__new__(daemon.Daemon)
     up.stopping = threading.Event()
     with socket.socket() as bound:
-        thread = Background("console", lambda: up._show(cast(Any, "served"), bound)).start()
+        thread = Background("console", lambda: up._run_console(cast(Any, "served"), bound)).start()
         wait_for(lambda: len(made) >= 2)
         up.stopping.set()
         thread.stop()
@@ -188,9 +188,9 @@ def test_a_server_that_cannot_follow_its_routes_serves_on(tmp_path: Path, capsys
         raise RuntimeError("no descriptor is left")
 
     async def story() -> None:
-        grown._aim = aim  # type: ignore[method-assign]
+        grown._follow_routes = aim  # type: ignore[method-assign]
         await asyncio.wait_for(grown._poll(), 30)
 
     asyncio.run(story())
     assert len(tried) == 3
-    assert capsys.readouterr().err.count("the routes are not followed: RuntimeError: no descriptor is left") == 1
+    assert capsys.readouterr().err.count("the routes cannot be applied: RuntimeError: no descriptor is left") == 1

@@ -39,7 +39,7 @@ def test_what_was_deleted_is_made_again(world: World) -> None:
     (world.state / SOCKET).unlink()
     (world.state / FACTS).unlink()
     shutil.rmtree(world.state / "serving")
-    wait_for(lambda: (world.state / FACTS).exists() and world.server.alive())
+    wait_for(lambda: (world.state / FACTS).exists() and world.server.is_alive())
     wait_for(lambda: list((world.state / "serving").glob("production.counts*")))
     before = world.workers()
     for victim in before:
@@ -49,7 +49,7 @@ def test_what_was_deleted_is_made_again(world: World) -> None:
     for _ in range(5):
         assert again.post("/predict", json=RECORD).status_code == 200
     assert world.tallies(revision).champion.requests == 15
-    assert "was deleted: it is made again" in (world.state / "server.log").read_text()
+    assert "was deleted: it is restored" in (world.state / "server.log").read_text()
     world.serve(second, "v2")
     victim = world.server.status()["hosts"][second]
     shutil.rmtree(world.state / "serving")

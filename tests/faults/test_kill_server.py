@@ -35,12 +35,12 @@ def test_a_model_server_that_was_killed_is_started_again_and_everybody_is_told(s
         (new,) = until(lambda: [pid for pid in server_pids(small) if pid != old], "there is a new server")
         until(lambda: answers(address), "it answers")
         until(lambda: small.happened("server.restarted"), "it is written down")
-        until(lambda: "the model server was gone; a new one answers" in up.output, "it is said")
+        until(lambda: "the model server had ended; a new one serves" in up.output, "it is said")
         assert not any(alive(worker.pid) for worker in workers)
         small.edit("noria.yaml", "project", "project:")
         found = {check["name"]: check for check in small.noria("doctor", "--json").facts["checks"]}
         assert found["server"]["state"] == "warn"
-        assert "started again once" in found["server"]["text"]
+        assert "restarted once" in found["server"]["text"]
     until(lambda: not alive(new), "a person ended the daemon, and so the server")
 
 
@@ -50,7 +50,7 @@ def test_a_server_that_cannot_come_back_is_told_by_the_doctor(small: Small) -> N
         (old,) = server_pids(small)
         up.process.send_signal(signal.SIGSTOP)
         os.kill(old, signal.SIGKILL)
-        until(lambda: not Server(small.state).runs(), "the server is gone")
+        until(lambda: not Server(small.state).is_running(), "the server is gone")
         found = {check["name"]: check for check in small.noria("doctor", "--json").facts["checks"]}
         assert found["server"]["state"] == "fail"
         assert "though the daemon runs" in found["server"]["text"]

@@ -114,7 +114,7 @@ def test_the_next_engine_ends_what_is_left_where_the_keeper_was_killed_too(
                     .ok
                 )
             wait_for(lambda: not living(found), 60)
-            assert "processes were left by steps whose engine was killed: they are ended" in capfd.readouterr().err
+            assert "processes were left by steps whose engine was killed; they were ended" in capfd.readouterr().err
             assert own.poll() is None
             assert foreign.poll() is None
         finally:

@@ -71,11 +71,11 @@ def test_a_lease_is_renewed_after_a_renewal_failed(monkeypatch: pytest.MonkeyPat
         renewed.set()
         return job
 
-    job = SimpleNamespace(kind="turn", subject="demo")
-    ledger = SimpleNamespace(jobs=SimpleNamespace(renew=renew, finish=lambda job, outcome: None))
-    with HeldJob(cast(Any, ledger), cast(Any, job)) as held:
+    job = SimpleNamespace(kind="turn", subject="demo", project="p")
+    monkeypatch.setattr(lease, "JobStore", lambda *_: SimpleNamespace(renew=renew, finish=lambda job, outcome: None))
+    with HeldJob(cast(Any, None), cast(Any, job)) as held:
         assert renewed.wait(10)
-        held.done("")
+        held.finish("")
     assert "could not be renewed: the ledger is busy" in capfd.readouterr().err
 
 

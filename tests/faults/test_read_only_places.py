@@ -106,5 +106,5 @@ def test_a_reader_locks_what_it_cannot_write(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.EROFS, "Read-only file system", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with Locks(tmp_path / "locks").using("blobs"):
+    with Locks(tmp_path / "locks").hold_shared("blobs"):
         assert listing(tmp_path) == []

@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_said_and_nothing_is_kept(
     for name in ("noise.onnx", "noise.json", "noise.txt"):
         assert "is not a whole" in noria("release", "import", name, *sample, code=1)["message"]
     assert "is a folder" in noria("release", "import", ".", code=2)["message"]
-    assert "no model file" in noria("release", "import", "noria.yaml", code=2)["message"]
+    assert "not a model file" in noria("release", "import", "noria.yaml", code=2)["message"]
     noria("release", "import", "nowhere.onnx", code=2)
     # names and counts
     assert "the names of its 3 inputs are not in the model" in noria("release", "import", "m.onnx", code=2)["message"]
@@ -249,7 +249,8 @@ def test_what_does_not_fit_is_said_and_nothing_is_kept(
     assert "no probabilities" in noria(*asked, code=1)["message"]
     # a pickle of something that predicts no class, and of something else
     joblib.dump(IsolationForest(n_estimators=3).fit(matrix(rows)), "m.joblib")
-    assert "cannot be told" in noria("release", "import", "m.joblib", *sample, "--vouch-for-pickle", code=2)["message"]
+    said = noria("release", "import", "m.joblib", *sample, "--vouch-for-pickle", code=2)["message"]
+    assert "does not say what its answers mean" in said
     joblib.dump({"a": 1}, "m.joblib")
     assert "has no `predict`" in noria("release", "import", "m.joblib", *sample, "--vouch-for-pickle", code=1)["message"]
     assert noria("releases")["releases"] == []

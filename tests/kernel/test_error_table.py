@@ -114,7 +114,7 @@ async def _answered(path: str, error: NoriaError) -> int:
         told.append(message)
 
     class Counts:
-        def answered(self, status: int) -> None:
+        def count_answer(self, status: int) -> None:
             pass
 
     app._busy, app._access_log, app._counts, app._reply = 0, None, Counts(), fail  # type: ignore[assignment,method-assign]

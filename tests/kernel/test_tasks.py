@@ -15,6 +15,7 @@ import pytest
 
 from noria import config
 from noria.cli import drafted_gates
+from noria.config import schema
 from noria.config.gate import demand_task, parse_gate
 from noria.delivery.batch.scoring import _outputs
 from noria.kernel.errors import ConfigError, SignatureError
@@ -170,7 +171,7 @@ def test_a_project_has_a_made_up_task(fullness: Task, tmp_path: Path) -> None:
     assert found.model.search is not None
     assert (found.model.task, found.model.search.metric) == (fullness, "miss")
     assert [gate.at_least for gate in found.gates] == [False, False]
-    assert "fullness" in json.dumps(config.schema())
+    assert "fullness" in json.dumps(schema.schema())
     (tmp_path / "noria.yaml").write_text(text.replace("miss <= 0.2", "mae <= 0.2"))
     with pytest.raises(ConfigError, match="mae is not a metric of a fullness model"):
         config.load(tmp_path, environ={})

@@ -18,7 +18,7 @@ from noria.kernel.errors import NoriaError
 from noria.kernel.task import Task
 from noria.models.forms import Compiled, of_task
 from noria.models.frameworks import registry
-from noria.models.frameworks.bare import Bare, dressed
+from noria.models.frameworks.bare import Bare, wrap_bare
 from noria.models.python_model import shape_answers
 from noria.models.signature import Input, Kind, Signature
 
@@ -57,7 +57,7 @@ def test_a_bare_lightgbm_booster(task: Task) -> None:
     objective = {Task.BINARY: "binary", Task.MULTICLASS: "multiclass", Task.REGRESSION: "regression"}[task]
     params = {"objective": objective, "verbose": -1, "num_threads": 1} | ({"num_class": 3} if task is Task.MULTICLASS else {})
     booster = lightgbm.train(params, lightgbm.Dataset(table, labels[task]), 20)
-    check(dressed(booster, task), task, booster.predict(table), table)
+    check(wrap_bare(booster, task), task, booster.predict(table), table)
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -68,7 +68,7 @@ def test_a_bare_xgboost_booster(task: Task) -> None:
     objective = {Task.BINARY: "binary:logistic", Task.MULTICLASS: "multi:softprob", Task.REGRESSION: "reg:squarederror"}[task]
     params = {"objective": objective, "nthread": 1} | ({"num_class": 3} if task is Task.MULTICLASS else {})
     booster = xgboost.train(params, xgboost.DMatrix(table, labels[task]), 20)
-    check(dressed(booster, task), task, booster.predict(xgboost.DMatrix(table)), table)
+    check(wrap_bare(booster, task), task, booster.predict(xgboost.DMatrix(table)), table)
 
 
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
@@ -109,25 +109,25 @@ def test_a_network_that_answers_one_probability(dtype: int) -> None:
     table = np.random.default_rng(1).normal(size=(200, 6))
     weights = np.random.default_rng(2).normal(size=(6, 1)).astype(np.float32)
     expected = 1 / (1 + np.exp(-(table @ weights)[:, 0]))
-    check(dressed(graph(weights, "Sigmoid", dtype), Task.BINARY), Task.BINARY, expected, table)
+    check(wrap_bare(graph(weights, "Sigmoid", dtype), Task.BINARY), Task.BINARY, expected, table)
 
 
 def test_a_network_with_several_classes_and_one_that_is_a_regression() -> None:
     table = np.random.default_rng(1).normal(size=(200, 6))
     weights = np.random.default_rng(2).normal(size=(6, 3)).astype(np.float32)
     raised = np.exp(table @ weights)
-    check(dressed(graph(weights, "Softmax"), Task.MULTICLASS), Task.MULTICLASS, raised / raised.sum(1, keepdims=True), table)
-    check(dressed(graph(weights[:, :1], "Identity"), Task.REGRESSION), Task.REGRESSION, (table @ weights)[:, 0], table)
+    check(wrap_bare(graph(weights, "Softmax"), Task.MULTICLASS), Task.MULTICLASS, raised / raised.sum(1, keepdims=True), table)
+    check(wrap_bare(graph(weights[:, :1], "Identity"), Task.REGRESSION), Task.REGRESSION, (table @ weights)[:, 0], table)
 
 
 def test_a_graph_that_does_not_fit_is_told() -> None:
     weights = np.ones((6, 1), np.float32)
     text = Signature((*INPUTS[:5], Input("c5", Kind.STRING)), Task.BINARY, ("0", "1"), None, None)
     with pytest.raises(NoriaError, match="the graph takes input, and the signature has c0, c1"):
-        registry.to_onnx(dressed(graph(weights, "Sigmoid"), Task.BINARY), text, pl.DataFrame())
-    assert isinstance(dressed(graph(weights, "Sigmoid"), Task.BINARY), Bare)
+        registry.to_onnx(wrap_bare(graph(weights, "Sigmoid"), Task.BINARY), text, pl.DataFrame())
+    assert isinstance(wrap_bare(graph(weights, "Sigmoid"), Task.BINARY), Bare)
     plain = object()
-    assert dressed(plain, Task.BINARY) is plain
+    assert wrap_bare(plain, Task.BINARY) is plain
 
 
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
@@ -143,7 +143,7 @@ def test_what_was_fitted_on_named_columns_compiles(library: str) -> None:
     fitted = estimator(n_estimators=10, n_jobs=1, **quiet).fit(frame.to_pandas(), labels[Task.BINARY])
     data = module.Dataset if library == "lightgbm" else module.DMatrix
     objective = {"objective": "binary" if library == "lightgbm" else "binary:logistic", **quiet}
-    bare = dressed(module.train(objective, data(frame.to_pandas(), label=labels[Task.BINARY]), 10), Task.BINARY)
+    bare = wrap_bare(module.train(objective, data(frame.to_pandas(), label=labels[Task.BINARY]), 10), Task.BINARY)
     for model, table_of in ((fitted, frame.to_pandas()), (bare, frame)):
         answers = Compiled(registry.to_onnx(model, named, frame.head(5)), named).predict(frame)
         assert (np.abs(answers - model.predict_proba(table_of)[:, 1]) > 1e-4).mean() < 0.01

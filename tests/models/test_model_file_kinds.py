@@ -48,7 +48,7 @@ def archive(**files: bytes | str) -> bytes:
 def test_a_pickle_of_any_protocol_and_packing(tmp_path: Path, protocol: int, packing: str) -> None:
     data = pickle.dumps(MODEL, protocol=protocol)
     assert told(tmp_path, PACK[packing](data)).kind == "pickle"
-    with file_kinds.unpacked(tmp_path / "model.bin") as file:
+    with file_kinds.open_unpacked(tmp_path / "model.bin") as file:
         assert b"".join(iter(lambda: file.read(100), b"")) == data
 
 
@@ -167,7 +167,7 @@ def test_an_archive_that_is_cut_or_damaged_anywhere_is_told(tmp_path: Path) -> N
 def test_no_bytes_end_in_a_trace(tmp_path: Path, head: bytes, rest: bytes) -> None:
     found = told(tmp_path, head + rest)
     assert found.kind in (None, *file_kinds.NAMED)
-    assert isinstance(file_kinds.peeked(tmp_path / "model.bin"), bytes)
+    assert isinstance(file_kinds.read_head(tmp_path / "model.bin"), bytes)
 
 
 @pytest.mark.parametrize(

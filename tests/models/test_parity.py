@@ -168,9 +168,9 @@ def test_a_model_that_chooses_its_threshold_compiles_with_it(model: Any) -> None
     assert found.content is not None, found.reason
     assert found.signature.decision is not None
     assert found.signature.decision.threshold not in (None, 0.5)
-    own = original.chosen(held)
+    own = original.predicted_classes(held)
     assert (own != (original.predict(held) >= 0.5)).any()
-    assert (forms.Compiled(found.content, found.signature).called(held) == own).all()
+    assert (forms.Compiled(found.content, found.signature).called_classes(held) == own).all()
 
 
 def test_a_model_whose_classes_follow_no_threshold_is_asked_itself() -> None:
@@ -190,9 +190,9 @@ def test_a_model_whose_classes_follow_no_threshold_is_asked_itself() -> None:
     assert found.content is None
     assert "`model.decision.threshold` sets one" in found.reason
     assert found.signature.decision == Decision()
-    served = original.again(found.signature)
-    assert (served.said(held)[:, 2] == original.chosen(held)).all()
-    assert (served.called(held) == original.chosen(held)).all()
+    served = original.with_signature(found.signature)
+    assert (served.served_answers(held)[:, 2] == original.predicted_classes(held)).all()
+    assert (served.called_classes(held) == original.predicted_classes(held)).all()
 
 
 def test_questions_are_the_same_for_the_same_signature_and_hold_what_is_odd() -> None:

@@ -23,6 +23,7 @@ from noria.monitor.store import QualityStore
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_store import TurnStore
 from noria.releases.store import ReleaseStore
+from noria.storage.clock import ClockStore
 
 YAML = "project: p\nretrain: {on: [code, data, quality], at_most: 2 per day}\n"
 LONG_AGO = 10_020  # turns: more than any page of a history
@@ -44,9 +45,9 @@ def started(context: DeliveryContext, count: int) -> None:
 def test_at_most_counts_the_newest_turns_however_many_there_were(context: DeliveryContext) -> None:
     """Number 4: `at_most` stopped counting after 10,000 turns, of which the oldest were asked for."""
     now = time.time()
-    context.ledger.clock.set("p", now - 900 * 86_400, 1.0)
+    ClockStore(context.ledger, "p").set(now - 900 * 86_400, 1.0)
     started(context, LONG_AGO)
-    context.ledger.clock.set("p", now, 1.0)
+    ClockStore(context.ledger, "p").set(now, 1.0)
     project = config.load(context.home)
     breach = (Breach("quality", "v1", "brier 0.4"),)
     TriggerStore(context.ledger, "p").add(TriggerKind.DATA, "a file came")
@@ -58,7 +59,7 @@ def test_at_most_counts_the_newest_turns_however_many_there_were(context: Delive
     assert waiting.numbers["recent"] == 2
     wish = retraining.decide_retraining(context, project, breach)
     assert wish.kind is None
-    assert "at most 2 may" in wish.reason
+    assert "retrain.at_most allows 2" in wish.reason
 
 
 def test_what_belongs_to_a_release_is_found_among_that_of_others(

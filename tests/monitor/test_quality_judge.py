@@ -75,7 +75,7 @@ def test_whether_it_can_be_judged_at_all_is_said_beforehand() -> None:
     text, can = judge_quality.outlook(default, by_day=True, holdout_s=None)
     assert (can, text) == (True, (
         "quality is judged 1 d after each window of 1 d, by days, at least 5 of them: over the newest 7 d; where fewer than 200 "
-        "labels came, windows of up to 28 d are taken together"
+        "labels came, windows of up to 28 d are judged together"
     ))  # fmt: skip
     text, can = judge_quality.outlook(default, by_day=True, holdout_s=3 * 86_400.0)
     assert (can, text.startswith("quality is never judged: a holdout of the last 3 d holds 4 days at most")) == (False, True)

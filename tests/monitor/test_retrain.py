@@ -20,12 +20,12 @@ CASES = [
     ("only what is on is named", RetrainPolicy(), (MOVED, SUNK), (), RetrainDecision(TriggerKind.BREACH, f"v3: {SUNK.text}")),
     ("both", BOTH, (SUNK, MOVED), (), RetrainDecision(TriggerKind.BREACH, f"v3: {SUNK.text}; v3: {MOVED.text}")),
     ("one sentence said twice", BOTH, (SUNK, SUNK), (), RetrainDecision(TriggerKind.BREACH, f"v3: {SUNK.text}")),
-    ("nothing", BOTH, (), (), RetrainDecision(None, "no breach: nothing asks for a new turn")),
+    ("nothing", BOTH, (), (), RetrainDecision(None, "no breach: no new turn is needed")),
     ("all off", RetrainPolicy(on=("code",)), (SUNK, MOVED), (),
      RetrainDecision(None, f"v3: {SUNK.text}; v3: {MOVED.text}; no new turn: retrain.on is code, without drift, quality")),
     ("free again", PACED, (SUNK,), (1_000_000.0 - 86_400.0,), RetrainDecision(TriggerKind.BREACH, f"v3: {SUNK.text}")),
     ("at most", PACED, (SUNK,), (1_000_000.0 - 3_600.0,), RetrainDecision(None,
-     f"v3: {SUNK.text}; no new turn yet: 1 turns started within 24 h; at most 1 may: the next may start in 23.0 h",
+     f"v3: {SUNK.text}; no new turn yet: 1 turn started within 1 d, and retrain.at_most allows 1: the next may start in 23 h",
           1_000_000.0 + 23 * 3_600.0)),
 ]  # fmt: skip
 

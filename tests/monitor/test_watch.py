@@ -22,6 +22,7 @@ from noria.pipeline.trigger_store import TriggerStore
 from noria.predictions.writer import Feedback, LogReader, Prediction
 from noria.releases.evidence import Reference
 from noria.releases.store import ReleaseStore
+from noria.storage.clock import ClockStore
 
 LOG_LOSS = Reference("log_loss", 0.22, 0.02, 14, 5_000)
 
@@ -108,8 +109,8 @@ def test_what_comes_late_is_added_to_its_window_and_judged_with_it(made: Bench) 
 
 def test_labels_get_their_delay_also_for_predictions_of_the_past(made: Bench) -> None:
     made.release("v1")
-    made.context.ledger.clock.set("p", MONDAY + 30 * DAY_S, 0.0)
-    clock = made.context.ledger.clock.read("p")
+    ClockStore(made.context.ledger, "p").set(MONDAY + 30 * DAY_S, 0.0)
+    clock = ClockStore(made.context.ledger, "p").read()
     assert clock is not None
     rows = list(days_of(made, 0, 1, 50))
     answered = [r for r in rows if isinstance(r, Prediction)]
@@ -390,7 +391,7 @@ def test_damage_and_labels_that_differ_are_told_once(made: Bench) -> None:
     )
     served_predictions._export(made.context, config.load(made.context.home).data["served"])
     assert len(made.told("log.damaged")) == 2
-    assert "is not trained on" in made.told("log.damaged")[0]
+    assert "are not trained on" in made.told("log.damaged")[0]
     assert len(made.told("labels.conflict")) == 2
     assert LogReader(made.log).poll() != []
     assert BRIER.metric == "brier"

@@ -31,6 +31,7 @@ from noria.serving.route_store import RouteStore
 from noria.stats import profile
 from noria.stats.profile_records import Profile
 from noria.storage.blobs import BlobStore
+from noria.storage.clock import ClockStore
 from noria.storage.ledger import Ledger
 
 DAY_S = 86_400.0
@@ -115,7 +116,7 @@ class Bench:
         return Feedback(at, self.context.name, label, of.id)
 
     def clock(self, at: float) -> None:
-        self.context.ledger.clock.set(self.context.name, at, 0.0)
+        ClockStore.of(self.context).set(at, 0.0)
 
     def look(self, at: float | None = None) -> tuple[Breach, ...]:
         """One look of the monitor, at a moment of the project clock."""

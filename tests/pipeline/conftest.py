@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from git_fixtures import repo  # noqa: F401
-from place import Place
+from place import InnerPlace, Place
 
 
 @pytest.fixture
@@ -19,12 +19,19 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
+def inner_place(tmp_path: Path) -> InnerPlace:
+    """Its commands run in this process: for what a command does, where its processes are not the point."""
+    (tmp_path / "home").mkdir()
+    return InnerPlace(tmp_path / "home")
+
+
+@pytest.fixture
 def copied(tmp_path: Path) -> Callable[[Place], Place]:
     """A copy of a project that was made once for many tests: each may do with it what it wants."""
 
     def copy(made: Place) -> Place:
         shutil.copytree(made.home, tmp_path / "home", symlinks=True)
-        return Place(tmp_path / "home")
+        return type(made)(tmp_path / "home")
 
     return copy
 

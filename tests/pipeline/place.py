@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import inner_noria
+
 GIT = ["git", "-c", "user.name=Anna", "-c", "user.email=anna@example.org"]
 
 
@@ -76,3 +78,19 @@ class Place:
         return {
             s["name"]: (s["state"], s["reason"]) for s in (said["experiments"][0] if "experiments" in said else said)["steps"]
         }
+
+
+class InnerPlace(Place):
+    """The home of a project whose commands run in this process, and their steps too; ``start`` makes a real one."""
+
+    __slots__ = ()
+
+    def noria(self, *arguments: str, code: int | None = 0) -> str:
+        found, out, err = inner_noria.noria(self.home, *arguments)
+        assert code is None or found == code, f"{found}\n{out}\n{err}"
+        return out + err
+
+    def json(self, *arguments: str, code: int | None = 0) -> Any:
+        found, out, err = inner_noria.noria(self.home, *arguments, "--json")
+        assert code is None or found == code, f"{found}\n{out}\n{err}"
+        return json.loads(out)

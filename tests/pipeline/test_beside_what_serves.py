@@ -70,5 +70,5 @@ def test_an_experiment_stands_beside_what_serves_on_the_same_rows(place: Place) 
 
     write(place, inputs="a")
     other = place.json("run", "--tag", "narrow")["experiments"][0]["serving"]
-    assert other == {"release": "v1", "metrics": {}, "note": "it reads b, which the rows of this run do not have"}
+    assert other == {"release": "v1", "metrics": {}, "note": "it reads b, which the rows of this run lack"}
     assert "v1 not known" in place.noria("runs", "--where", "tag = 'narrow'")

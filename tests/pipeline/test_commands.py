@@ -78,7 +78,7 @@ def test_equal_work_is_shared_between_branches(words: Place) -> None:
     words.put("raw.txt", "a few words\n").commit()
     states = words.states()
     assert ran(states) == []
-    assert {reason for _, reason in states.values()} == {"an equal run is remembered"}
+    assert {reason for _, reason in states.values()} == {"the result of an equal run is used"}
     assert words.read("made/clean.txt") == "A FEW WORDS\n"
 
 
@@ -172,7 +172,7 @@ def test_conditions_frozen_always_and_retries(place: Place) -> None:
     second = place.states("--set", "deep=true")
     assert (second["deep"][0], second["after"][0]) == ("ran", "ran")
     assert second["tick"] == ("ran", "runs every time")
-    assert second["kept"] == ("reused", "frozen: keeps the result it has")
+    assert second["kept"] == ("reused", "frozen: keeps its result")
     assert place.read("kept.txt") == "one"
 
 
@@ -197,19 +197,19 @@ def test_parts_of_the_graph(words: Place) -> None:
             "{cmd: \"python -c 'x = bytearray(400_000_000); import time; time.sleep(60)'\", memory: 150MB}",
             "more than 150 MB of memory",
         ),
-        ('{cmd: "true", outs: [never.txt]}', "ended well and left no never.txt"),
+        ('{cmd: "true", outs: [never.txt]}', "succeeded but did not write never.txt"),
         ('{cmd: "echo x > here.txt", deps: [gone.txt], outs: [here.txt]}', "its dependency gone.txt is not there"),
-        ('{cmd: "cat secret.txt", deps: [secret.txt]}', "its dependency secret.txt is a link that leaves the project"),
+        ('{cmd: "cat secret.txt", deps: [secret.txt]}', "its dependency secret.txt is a link that leads out of the project"),
         (
             '{cmd: "echo x > made.txt; echo x > stray.txt; echo x >> word.txt", deps: [good.txt], outs: [made.txt]}',
-            "wrote or removed stray.txt, word.txt besides",
+            "wrote or removed stray.txt, word.txt, which are not",
         ),
         (
             '{cmd: "rm word.txt; echo x > made.txt", deps: [good.txt, word.txt], outs: [made.txt]}',
-            "wrote or removed word.txt besides",
+            "wrote or removed word.txt, which are not",
         ),
-        ('{cmd: "ln -s /etc/hostname made.txt", outs: [made.txt]}', "left made.txt as a link that leaves the project"),
-        ('{cmd: "mkfifo made.txt", outs: [made.txt]}', "left made.txt, which is neither a file nor a folder"),
+        ('{cmd: "ln -s /etc/hostname made.txt", outs: [made.txt]}', "wrote made.txt as a link that leads out of the project"),
+        ('{cmd: "mkfifo made.txt", outs: [made.txt]}', "wrote made.txt, which is neither a file nor a folder"),
         (
             '{cmd: "python -c \'import os; os.mkdir(\\"made\\"); open(b\\"made/a\\\\xffb\\", \\"w\\")\'", outs: [made]}',
             "name is not UTF-8",
@@ -232,25 +232,25 @@ def test_a_command_that_goes_wrong_is_told_in_words(place: Place, step: str, sai
 def test_what_a_person_has_in_the_folder_only_is_pointed_out(place: Place) -> None:
     place.put("noria.yaml", 'project: p\nsteps:\n  s: {cmd: "cp data.txt o.txt", deps: [data.txt], outs: [o.txt]}\n')
     place.put(".gitignore", ".noria\ndata.txt\n").put("data.txt", "not committed").commit()
-    assert "in your folder and not in the commit" in place.noria("run", code=1)
+    assert "in your folder, but not in the commit" in place.noria("run", code=1)
 
 
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        ("{a: {cmd: x, deps: [o.txt], outs: [p.txt]}, b: {cmd: x, deps: [p.txt], outs: [o.txt]}}", "the steps go in a circle"),
-        ("{a: {cmd: x, outs: [o.txt]}, b: {cmd: x, outs: [o.txt]}}", "o.txt is left by step a too"),
-        ("{a: {cmd: x, outs: [o]}, b: {cmd: x, outs: [o/p.txt]}}", "o/p.txt is left by step a too"),
-        ("{a: {cmd: x, deps: [o.txt], outs: [o.txt]}}", "step a reads o.txt, which it leaves itself"),
+        ("{a: {cmd: x, deps: [o.txt], outs: [p.txt]}, b: {cmd: x, deps: [p.txt], outs: [o.txt]}}", "the steps form a cycle"),
+        ("{a: {cmd: x, outs: [o.txt]}, b: {cmd: x, outs: [o.txt]}}", "o.txt is also written by step a"),
+        ("{a: {cmd: x, outs: [o]}, b: {cmd: x, outs: [o/p.txt]}}", "o/p.txt is also written by step a"),
+        ("{a: {cmd: x, deps: [o.txt], outs: [o.txt]}}", "step a reads o.txt, which it writes itself"),
         ("{a: {cmd: x, outs: [../o.txt]}}", "lies outside the project"),
-        ("{a: {cmd: x, outs: [.noria/o.txt]}}", "not the project's own"),
+        ("{a: {cmd: x, outs: [.noria/o.txt]}}", "does not belong to the project"),
         ("{a: {cmd: x, deps: [nothing]}}", "there is no dataset, step or file 'nothing'"),
         ("{a: {cmd: x, params: [train.rl]}}", "there is no parameter 'train.rl'"),
         ("{a: {cmd: x, when: 'train.lr >'}}", "is not a condition"),
         ("{a: {cmd: x, when: 'lr > 1'}}", "there is no parameter 'lr'"),
-        ("{a: {cmd: x, when: '__import__(1)'}}", "may not stand in a condition"),
+        ("{a: {cmd: x, when: '__import__(1)'}}", "is not allowed in a condition"),
         ("{a: {cmd: x, foreach: []}}", "not empty"),
-        ("{a: {cmd: x, foreach: [1, 1]}}", "two of its steps would be called '1'"),
+        ("{a: {cmd: x, foreach: [1, 1]}}", "two of its steps would have the name '1'"),
         ("{a: {cmd: x, matrix: {n: 3}}}", "n: expected a list"),
         ("{a: {cmd: x, foreach: [1], matrix: {n: [3]}}}", "either foreach or matrix"),
         ("{a: {cmd: x, frozen: true, always: true}}", "either frozen or runs always"),

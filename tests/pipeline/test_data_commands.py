@@ -63,6 +63,13 @@ def test_versions_are_listed_and_compared(words: Place) -> None:
     said = words.noria("data", "diff", first[:8], third[:8])
     assert "1 added, 0 removed, 1 changed; +15 rows" in said
     assert "the same version" in words.noria("data", "diff", third, "points")
+    assert told["content"]["rows_before"] == 30
+    moved = next(one for one in told["content"]["changes"] if one["column"] == "id")
+    assert (moved["measure"], moved["beyond_chance"]) == ("Kolmogorov-Smirnov distance", False)  # 30 of the rows are the same
+    assert told["content"]["equal"] == ["x"]
+    assert "content" not in words.noria("data", "diff", first, third, "--files")
+    beside = words.json("data", "diff", "points", "data/a.csv")
+    assert (beside["before"]["dataset"], beside["after"]["file"], "added" in beside) == ("points", "data/a.csv", False)
     assert "now" in words.noria("data", "log").splitlines()[1]
 
 
@@ -102,7 +109,7 @@ def test_a_checkout_never_overwrites_unasked_and_never_leaves_its_folder(words: 
     assert "leads out of the folder" in words.noria("data", "checkout", "points", "--into", "trap", "--force", code=1)
     assert list((tmp_path / "elsewhere").iterdir()) == []
     words.put("file/data", "a file where a folder belongs")
-    assert "a file stands where a folder belongs" in words.noria("data", "checkout", "points", "--into", "file", code=1)
+    assert "there is a file where a folder is needed" in words.noria("data", "checkout", "points", "--into", "file", code=1)
     target = words.home / "linked/data/a.csv"
     target.parent.mkdir(parents=True)
     target.symlink_to(words.home / "data/a.csv")  # the link is replaced, what it leads to is not written
@@ -122,7 +129,7 @@ def test_a_version_is_pinned_and_let_go(words: Place) -> None:
         words.noria("data", "pin", "points", name, code=2)
     assert words.json("data", "checkout", "baseline", "--into", "old")["snapshot"]["digest"] == first
     assert words.json("data", "unpin", "baseline")["digest"] == first
-    assert "nothing is pinned as baseline" in words.noria("data", "unpin", "baseline", code=2)
+    assert "there is no pin baseline" in words.noria("data", "unpin", "baseline", code=2)
     told = [e["kind"] for e in words.json("audit", "log")["events"]]
     assert (told.count("data.pinned"), told.count("data.unpinned")) == (1, 1)
 

@@ -86,7 +86,7 @@ def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
     assert len(holding(words, SECRET)) == before, "nothing is erased unasked"
     told = words.noria("data", "erase", "data/b.csv")
     assert "remove it there, or the next run takes it in again" in told
-    assert told.splitlines()[-1] == "nothing was erased; with --yes it is, for good"
+    assert told.splitlines()[-1] == "nothing was erased; --yes erases it permanently"
 
     (words.home / "data/b.csv").unlink()
     assert "erased" in words.noria("data", "erase", "data/b.csv", "--yes")
@@ -94,7 +94,7 @@ def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
     verified = words.json("data", "verify")
     assert (verified["ok"], verified["findings"]) == (True, []), "what was erased is not missing"
     assert [v["erased"] for v in words.json("data", "log", "points")["snapshots"]] == [True, False]
-    assert "pin held, not whole: erased" in words.noria("data", "log")
+    assert "pin held, incomplete: files were erased" in words.noria("data", "log")
     assert "data/b.csv was erased" in words.noria("data", "checkout", "held", "--into", "old", code=1)
     assert "was erased before" in words.noria("data", "erase", "data/b.csv", "--yes")
     (event,) = [e for e in words.json("audit", "log")["events"] if e["kind"] == "data.erased"]
@@ -108,11 +108,11 @@ def test_a_file_is_erased_wherever_the_store_had_it(words: Place) -> None:
 def test_what_is_still_in_its_source_comes_in_again_and_is_kept(words: Place) -> None:
     with at(words) as context:
         (digest,) = {f.digest for f in erasure.erase(context, "points").files if f.name == "data/b.csv"}
-        assert DataStore.of(context).standing("points") == {}
+        assert DataStore.of(context).accepted_files("points") == {}
         assert digest not in gather(context).blobs
     words.noria("run")
     with at(words) as context:
-        assert set(DataStore.of(context).standing("points")) == {"data/a.csv", "data/b.csv"}
+        assert set(DataStore.of(context).accepted_files("points")) == {"data/a.csv", "data/b.csv"}
         assert digest in gather(context).blobs, "no collection takes it for erased"
         with pytest.raises(NotFoundError, match="no snapshot and no file"):
             erasure.plan(context, "data/c.csv")
@@ -122,7 +122,7 @@ def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Pl
     monkeypatch.setattr(gc, "PATIENCE_S", 0.05)
     with at(words) as context, at(words) as other:
         kept = {blob.digest for blob in context.blobs.each()}
-        with other.locks.using(BLOBS), pytest.raises(RefusedError, match="at work"):
+        with other.locks.hold_shared(BLOBS), pytest.raises(RefusedError, match="is using this store"):
             erasure.erase(context, "data/b.csv")
         assert {blob.digest for blob in context.blobs.each()} == kept
 
@@ -136,7 +136,7 @@ def test_an_erasure_waits_for_nobody_and_is_finished_by_doing_it_again(words: Pl
         assert erased_files(context.ledger) == {}
         done = erasure.erase(context, "data/b.csv")
         assert (done.touched.steps, done.touched.count) == (("copy", "count"), 2)
-        assert set(DataStore.of(context).standing("points")) == {"data/a.csv"}
+        assert set(DataStore.of(context).accepted_files("points")) == {"data/a.csv"}
         assert not {result.name for result in KeepStore.of(context).results()} - {"same", "copy", "count"}
     assert holding(words, SECRET) == []
 

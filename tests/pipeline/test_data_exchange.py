@@ -200,8 +200,8 @@ def test_members_that_no_export_holds_are_refused(context: DeliveryContext, fres
         "hard": (good, link("blobs/hard", "snapshot.json", tarfile.LNKTYPE), "not a regular file"),
         "device": (good, link("blobs/null", "", tarfile.CHRTYPE), "not a regular file"),
         "twice": (good, lambda tar: tar.addfile(tarfile.TarInfo(blobs[1])), "twice"),
-        "empty": ({}, lambda _: None, "no export of a dataset"),
-        "no head": ({name: data for name, data in good.items() if name != "snapshot.json"}, lambda _: None, "no export"),
+        "empty": ({}, lambda _: None, "not an export of a dataset"),
+        "no head": ({name: data for name, data in good.items() if name != "snapshot.json"}, lambda _: None, "not an export"),
         "release": ({"release.json": b"{}"}, lambda _: None, "export of a release"),
     }
     for name, (content, also, said) in cases.items():
@@ -240,8 +240,8 @@ def test_a_list_that_cannot_be_is_refused_however_well_it_is_forged(
         (lambda files: files[0].update(name="a\0.csv"), {}, "leave its folder"),
         (lambda files: files.append(files[-1]), {}, "twice"),
         (lambda files: files.reverse(), {}, "out of order"),
-        (lambda files: files[0].update(rows=-1), {}, "cannot be"),
-        (lambda files: files[0].update(origin="s3://x"), {}, "cannot be"),
+        (lambda files: files[0].update(rows=-1), {}, "is invalid"),
+        (lambda files: files[0].update(origin="s3://x"), {}, "is invalid"),
         (lambda files: files[0].update(size_bytes=6), {}, "two sizes"),
         (lambda files: files[0].update(name="data/0.csv"), {"digest": digest}, "does not describe"),
         (lambda files: files.clear(), {}, "does not describe"),

@@ -80,7 +80,7 @@ def test_a_parameter_that_would_not_be_used_is_refused(place: Place) -> None:
         "run"
     )
     said = place.noria("run", "--from", "two", "--set", "one.n=5", code=2)
-    assert "one.n is read by step one, which keeps the result it has" in said
+    assert "one.n is read by step one, which keeps its result" in said
     assert "--from one" in said
     assert place.json("run", "--from", "two", "--set", "two.k=5")["experiments"][0]["params"]["two.k"] == 5
     place.noria("run", "--to", "two", "--set", "one.n=5")

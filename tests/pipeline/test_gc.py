@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from place import Place
+from place import InnerPlace, Place
 
 from noria.storage.locks import Locks
 
@@ -89,7 +89,7 @@ def bytes_of(place: Place) -> int:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """v1, an experiment, a version of the data that a run refused to release, a refused file, v2, and one more version."""
-    place = Place(tmp_path_factory.mktemp("made"))
+    place = InnerPlace(tmp_path_factory.mktemp("made"))
     place.put("noria.yaml", PROJECT).put("contracts/points.yaml", CONTRACT).put("work.py", WORK)
     place.put(".gitignore", ".noria\ndata\n__pycache__\n").put("params.yaml", "table: {shift: 0.0}\n")
     place.put("data/1.csv", points(0, 300)).commit()
@@ -205,9 +205,9 @@ def test_leftovers_of_killed_processes_go(keepers: Place) -> None:
 def test_it_says_who_is_at_work_and_deletes_nothing(keepers: Place) -> None:
     age(keepers, 40)
     before = stored(keepers)
-    with Locks(keepers.home / ".noria/locks").using("blobs"):
+    with Locks(keepers.home / ".noria/locks").hold_shared("blobs"):
         said = keepers.noria("gc", "--yes", code=1)
-    assert "an experiment, or a command that copies data, is at work" in said
+    assert "an experiment, or a command that copies data, is using this store" in said
     assert stored(keepers) == before
 
 
@@ -228,12 +228,13 @@ def test_beside_a_running_turn_it_refuses(place: Place, until: Callable[[Callabl
 
 def test_a_wrong_time_is_told(place: Place) -> None:
     place.put("noria.yaml", "project: p\n")
-    assert "nothing has happened here yet" in place.noria("gc", code=2)
+    assert "no turn has run here yet" in place.noria("gc", code=2)
     place.noria("run")
     assert "is no time" in place.noria("gc", "--keep", "soon", code=2)
 
 
-def test_a_damaged_model_is_trained_again_within_the_turn(place: Place) -> None:
+def test_a_damaged_model_is_trained_again_within_the_turn(inner_place: InnerPlace) -> None:
+    place = inner_place
     place.put("noria.yaml", PROJECT.replace("roc_auc >= 0.5", "roc_auc >= 0.4")).put("contracts/points.yaml", CONTRACT)
     place.put("work.py", WORK).put(".gitignore", ".noria\ndata\n__pycache__\n").put("params.yaml", "table: {shift: 0.0}\n")
     place.put("data/1.csv", points(0, 300)).commit()

@@ -72,7 +72,7 @@ def test_a_repository_of_somebody_else_is_named_so(repo: Path, monkeypatch: pyte
 def test_a_broken_branch_is_an_error_and_not_a_missing_one(repo: Path) -> None:
     """Number 55: what Git cannot tell is said in its words."""
     (repo / ".git" / "refs" / "heads" / "bad").write_text("no commit\n")
-    with pytest.raises(NoriaError, match="Git cannot tell the commit of refs/heads/bad"):
+    with pytest.raises(NoriaError, match="Git cannot resolve refs/heads/bad"):
         git.head(repo, "bad")
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec.structs import replace
 
 from noria.kernel.errors import StoreError
-from noria.pipeline import environment, source_code
+from noria.pipeline import environment, judge_staleness, source_code
+from noria.pipeline.judge_staleness import StepFacts
 from noria.releases import signing
 
 
@@ -44,6 +46,18 @@ def test_differences_and_digest_agree() -> None:
     more_cores = {**before, "cpus": 64}
     assert environment.differences(before, more_cores) == []
     assert environment.digest(before) == environment.digest(more_cores)
+
+
+def test_another_version_of_noria_is_another_environment_of_every_step() -> None:
+    """Training, packaging and evaluation are its own code: what one version made does not stand for what another makes."""
+    record = environment.record()
+    packages = record["packages"]
+    assert isinstance(packages, dict)
+    later = {**record, "noria": "99.0", "packages": {**packages, "noria": "99.0"}}
+    assert environment.digest(later) != environment.digest(record)
+    found = StepFacts(code="c", environment=environment.digest(record))
+    decided = judge_staleness.decide(replace(found, environment=environment.digest(later)), found, cached=False)
+    assert (decided.run, decided.reason.code) == (True, "step.environment_changed")
 
 
 @pytest.fixture

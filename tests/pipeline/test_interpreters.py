@@ -79,7 +79,7 @@ def test_step_processes_run_in_it(made: interpreters.Interpreter, tmp_path: Path
 
 def test_what_cannot_be_had_is_named_when_it_is_needed_and_left_out_when_not(tmp_path: Path, locked: str) -> None:
     wanted = record(**{"noria-no-such-package": "1.0", "blake3": BLAKE3})
-    with pytest.raises(NotFoundError, match=r"cannot be had: noria-no-such-package==1\.0") as error:
+    with pytest.raises(NotFoundError, match=r"are not available: noria-no-such-package==1\.0") as error:
         make(tmp_path, wanted, None, frozenset({"noria-no-such-package"}), print)
     assert "--environment same" in (error.value.hint or "")
     assert list(tmp_path.iterdir()) == [], "nothing half made"
@@ -129,7 +129,7 @@ def test_a_requirements_file_without_digests_is_no_lock(tmp_path: Path) -> None:
 def test_without_uv_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(NotFoundError, match="uv is not installed") as error:
+    with pytest.raises(NotFoundError, match="uv, which makes the recorded environment, is not installed") as error:
         make(tmp_path / "i", record(), None, frozenset(), print)
     assert error.value.hint == "pip install uv"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from place import Place
+from place import InnerPlace, Place
 from test_gc import age, stored
 
 pytest.importorskip("fsspec", reason="the extra remote is not installed")
@@ -24,6 +24,11 @@ steps:
   total: {{call: "work:total"}}
 """
 WORK = "import polars as pl\n\ndef total(points: pl.DataFrame, times=1): return {'sum': int(points['n'].sum()) * times}\n"
+
+
+@pytest.fixture
+def place(inner_place: InnerPlace) -> Place:
+    return inner_place
 
 
 @pytest.fixture

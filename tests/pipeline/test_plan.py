@@ -59,7 +59,7 @@ def test_without_a_change() -> None:
 @pytest.mark.parametrize("before", [None, replace(FACTS, code="old")])
 def test_a_revert_is_remembered(before: StepFacts | None) -> None:
     decision = judge_staleness.decide(FACTS, before, cached=True)
-    assert (decision.run, decision.reason.text) == (False, "an equal run is remembered")
+    assert (decision.run, decision.reason.text) == (False, "the result of an equal run is used")
 
 
 def test_key_does_not_depend_on_order_but_on_every_field() -> None:

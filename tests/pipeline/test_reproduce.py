@@ -211,7 +211,7 @@ def test_without_data_it_says_what_is_missing(exported: Exported, tmp_path: Path
     assert facts["size_bytes"] < exported.facts["size_bytes"]
     assert alone("releases", "verify", "small.tar", cwd=tmp_path)["digest"] == facts["digest"]
     said = alone("reproduce", "small.tar", cwd=tmp_path, code=1)
-    assert "without its data: points (1 files" in said["error"]["message"]
+    assert "without its data: points (1 file," in said["error"]["message"]
 
 
 def test_data_that_was_erased_or_damaged_is_named_and_nothing_is_half_written(exported: Exported, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ UNSIGNED: dict[str, tuple[Callable[[Members], object], str]] = {
     "evidence": (lambda m: other_bytes(m, "bundle/evidence/evaluation.json"), "evaluation.json was changed"),
     "facts": (lambda m: facts_said(m, lambda f: f["release"].update(version="v9")), "its signature is not of its release.json"),
     "another key's name": (lambda m: facts_said(m, lambda f: f.update(key="0" * 64)), "its signature is not"),
-    "no JSON": (lambda m: other_bytes(m, "release.json"), "is not what an export begins with"),
+    "no JSON": (lambda m: other_bytes(m, "release.json"), "is not the beginning of an export"),
     "signature": (lambda m: other_bytes(m, "release.sig"), "its signature is not"),
     "no signature": (lambda m: without(m, "release.sig"), "does not begin with release.json and release.sig"),
     "missing data": (lambda m: without(m, "blobs/"), "is missing"),
@@ -339,7 +339,7 @@ UNSIGNED: dict[str, tuple[Callable[[Members], object], str]] = {
     "a folder": (lambda m: m.append((plain("bundle/folder", tarfile.DIRTYPE), b"")), "not a regular file"),
     "above": (lambda m: m.append((plain("bundle/../../evil.py"), b"x")), "leaves the folder"),
     "absolute": (lambda m: m.append((plain("/tmp/noria-evil.py"), b"x")), "leaves the folder"),
-    "not ours": (lambda m: m.clear(), "ends too early|no export"),
+    "not ours": (lambda m: m.clear(), "ends too early|not an export"),
 }
 
 
@@ -384,8 +384,8 @@ def renamed(members: Members, old: str, new: str) -> None:
 SIGNED: dict[str, tuple[Callable[[Members], object], str]] = {
     "above": (lambda m: renamed(m, "bundle/code/work.py", "bundle/../../evil.py"), "leaves the folder"),
     "absolute": (lambda m: renamed(m, "bundle/code/work.py", "/tmp/noria-evil.py"), "leaves the folder"),
-    "elsewhere": (lambda m: renamed(m, "bundle/code/work.py", "signing.key"), "no export holds"),
-    "below a file": (lambda m: renamed(m, "bundle/code/work.py", "bundle/manifest.json/work.py"), "no export holds"),
+    "elsewhere": (lambda m: renamed(m, "bundle/code/work.py", "signing.key"), "cannot be in an export"),
+    "below a file": (lambda m: renamed(m, "bundle/code/work.py", "bundle/manifest.json/work.py"), "cannot be in an export"),
     "not in the bundle": (lambda m: renamed(m, "bundle/code/work.py", "bundle/code/other.py"), "other.py is not part of"),
     "a commit that is a path": (lambda m: facts_said(m, lambda f: f["release"].update(commit="../../up")), "does not describe"),
     "a project that is a path": (lambda m: facts_said(m, lambda f: f["release"].update(project="../x")), "does not describe"),
@@ -478,7 +478,7 @@ def test_an_environment_that_differs_in_what_matters_is_said_and_a_package_that_
     said = place.json("reproduce", "v1", "--into", str(tmp_path / "c"), "--environment", "rebuild", code=None)["error"]
     if "cannot be fetched" in said["message"]:
         pytest.skip("no package index can be reached")
-    assert "cannot be had: noria-no-such-library==1.0" in said["message"], said
+    assert "not available: noria-no-such-library==1.0" in said["message"], said
     assert list((place.home / ".noria" / "interpreters").iterdir()) == []
 
 

@@ -28,6 +28,7 @@ from noria.pipeline.executors.local import LocalExecutor
 from noria.pipeline.executors.pool import Pool
 from noria.pipeline.judge_search import STARTUP
 from noria.pipeline.run import Run, RunKind, StepState
+from noria.pipeline.run_query import find_runs
 from noria.pipeline.run_store import RunStore
 from noria.pipeline.search import search
 from noria.pipeline.train import training
@@ -157,7 +158,7 @@ class Rings:
 
     def trials(self) -> list[Run]:
         with self.context() as (context, _):
-            return sorted(RunStore(context.ledger, "rings").search(kind=RunKind.TRIAL, limit=1000), key=lambda run: run.id)
+            return sorted(find_runs(RunStore(context.ledger, "rings"), kind=RunKind.TRIAL, limit=1000), key=lambda run: run.id)
 
     def calls(self) -> list[dict[str, Any]]:
         path = self.home / "calls.jsonl"
@@ -367,7 +368,7 @@ def test_a_timeout_ends_it_with_what_there_is(tmp_path: Path) -> None:
     state, result, _, _ = rings.search()
     assert state is StepState.RAN
     assert 1 <= result["trials"] <= 4
-    assert "its timeout ended it, 40 were asked for" in result["sentence"]
+    assert "stopped by its timeout, 40 were requested" in result["sentence"]
     assert rings.search()[0] is StepState.REUSED
 
 

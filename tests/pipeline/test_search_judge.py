@@ -61,7 +61,7 @@ def test_the_best_is_a_trial_that_went_to_its_end_and_the_first_of_equals(higher
 
 def test_it_says_what_most_trials_failed_of() -> None:
     told = [trial(i, state=FAILED, reason=f"fold 1: {'no' if i % 3 else 'other'} 0.{i}\ntail {i}") for i in range(7)]
-    assert why_none(told).text == "all 7 trials failed, 4 of them like this: fold 1: no 0.1\ntail 1"
+    assert why_none(told).text == "all 7 trials failed, 4 of them the same way: fold 1: no 0.1\ntail 1"
     assert why_none(told[:1]).text == "the only trial failed: fold 1: other 0.0\ntail 0"
     assert "timeout" in why_none([]).text
 
@@ -79,4 +79,4 @@ def test_the_sentence_counts() -> None:
     assert sentence(told, told[0], 3, "brier", True) == (
         "trial 1, a, is the best of 3 trials (1 pruned, 1 failed): brier 0.2 on validation rows"
     )
-    assert sentence(told, told[0], 9, "brier", False).endswith("; its timeout ended it, 9 were asked for")
+    assert sentence(told, told[0], 9, "brier", False).endswith("; stopped by its timeout, 9 were requested")

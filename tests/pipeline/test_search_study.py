@@ -74,7 +74,7 @@ def test_cut_off_after_any_line_of_the_journal_it_draws_the_same(tmp_path: Path)
         path = tmp_path / f"{kept}"
         path.write_bytes(b"".join(lines[:kept]))
         found = study(path)
-        told, asked = found.told(), found.under_way()
+        told, asked = found.known_trials(), found.under_way()
         drawn = [(s.number, s.algorithm, s.params) for s in asked]
         assert [*((t.number, t.algorithm, t.params) for t in told), *drawn] == whole[: len(told) + len(drawn)]
 
@@ -102,7 +102,7 @@ def test_told_trials_come_back_as_they_were(tmp_path: Path) -> None:
     for one, state in zip(asked, states, strict=False):
         tell(found, one, state)
     again = study(tmp_path / "j")
-    told = again.told()
+    told = again.known_trials()
     assert [t.state for t in told] == states
     assert [(t.algorithm, t.params) for t in told] == [(s.algorithm, s.params) for s in asked[:3]]
     assert told[0].means == (score(asked[0]),) * 2
@@ -131,9 +131,9 @@ def test_a_torn_last_line_is_cut(tmp_path: Path, cut: int) -> None:
     found.ask()
     path.write_bytes(whole + path.read_bytes()[len(whole) :][:cut])
     again = study(path)
-    assert len(again.told()) == 1
+    assert len(again.known_trials()) == 1
     tell(again, again.ask())
-    assert len(study(path).told()) == 2
+    assert len(study(path).known_trials()) == 2
 
 
 def test_a_spoilt_journal_is_told_in_words(tmp_path: Path) -> None:

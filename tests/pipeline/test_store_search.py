@@ -15,6 +15,7 @@ from noria.kernel.errors import NotFoundError, UsageError
 from noria.kernel.pins import Pins
 from noria.kernel.verdict import Reason
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState
+from noria.pipeline.run_query import find_runs
 from noria.pipeline.run_store import RunStore, StepStore
 from noria.pipeline.series_store import SeriesStore
 from noria.storage.ledger import Ledger
@@ -68,8 +69,8 @@ def test_the_runs_that_meet_a_query_in_order(books: Ledger) -> None:
         if r.metrics["auc"] > 0.5 and r.params["train.lr"] <= 0.5 and ("wide" in r.tags or r.params["model"] == "net")
     ]
     assert len(expected) > 20
-    assert RunStore(books, "p").search(where, limit=1000) == sorted(expected, key=lambda r: -r.started_at)
-    best = RunStore(books, "p").search(where, query.parse_order("-metrics.auc"), RunKind.TRIAL, 3)
+    assert find_runs(RunStore(books, "p"), where, limit=1000) == sorted(expected, key=lambda r: -r.started_at)
+    best = find_runs(RunStore(books, "p"), where, query.parse_order("-metrics.auc"), RunKind.TRIAL, 3)
     assert [r.id for r in best] == [
         r.id for r in sorted((r for r in expected if r.kind is RunKind.TRIAL), key=lambda r: -r.metrics["auc"])[:3]
     ]
@@ -77,9 +78,9 @@ def test_the_runs_that_meet_a_query_in_order(books: Ledger) -> None:
 
 def test_without_a_query_the_newest_come_first_and_undefined_ones_sort_last(books: Ledger) -> None:
     fill(books, 30)
-    assert [r.id for r in RunStore(books, "p").search(limit=2)] == ["run-000029", "run-000028"]
+    assert [r.id for r in find_runs(RunStore(books, "p"), limit=2)] == ["run-000029", "run-000028"]
     for order in ("metrics.auc", "-metrics.auc"):
-        last = RunStore(books, "p").search(order=query.parse_order(order), limit=100)[-3:]
+        last = find_runs(RunStore(books, "p"), order=query.parse_order(order), limit=100)[-3:]
         assert [math.isnan(r.metrics["auc"]) for r in last] == [True] * 3
     assert RunStore(books, "p").counts() == {RunKind.TRIAL: 15, RunKind.EXPERIMENT: 15}
 
@@ -87,21 +88,21 @@ def test_without_a_query_the_newest_come_first_and_undefined_ones_sort_last(book
 def test_every_field_can_be_asked(books: Ledger) -> None:
     fill(books, 10)
     for name in query.RUNS.fields:
-        RunStore(books, "p").search(query.parse(f"{name} is not null"), query.parse_order(name))
-    assert len(RunStore(books, "p").search(query.parse("started ~ '1970-01-01' and seconds = 10 and commit ~ 'ccc'"))) == 10
+        find_runs(RunStore(books, "p"), query.parse(f"{name} is not null"), query.parse_order(name))
+    assert len(find_runs(RunStore(books, "p"), query.parse("started ~ '1970-01-01' and seconds = 10 and commit ~ 'ccc'"))) == 10
 
 
 def test_a_name_that_no_run_has_is_told_with_the_nearest(books: Ledger) -> None:
-    assert RunStore(books, "p").search(query.parse("metrics.acu > 1")) == []
+    assert find_runs(RunStore(books, "p"), query.parse("metrics.acu > 1")) == []
     fill(books, 10)
     with pytest.raises(UsageError, match="no run has the metric acu") as caught:
-        RunStore(books, "p").search(query.parse("tag = 'wide' or metrics.acu > 1"))
+        find_runs(RunStore(books, "p"), query.parse("tag = 'wide' or metrics.acu > 1"))
     assert (caught.value.where, caught.value.hint) == ("--where, column 17", "Did you mean metrics.auc?")
     with pytest.raises(UsageError, match=r"no run has the parameter train\.l") as caught:
-        RunStore(books, "p").search(order=query.parse_order("params.train.l"))
+        find_runs(RunStore(books, "p"), order=query.parse_order("params.train.l"))
     assert (caught.value.where, caught.value.hint) == ("--sort, column 1", "Did you mean params.train.lr?")
     with pytest.raises(UsageError, match="no run has the metric secret"):
-        RunStore(books, "p").search(query.parse("metrics.secret = 1"))
+        find_runs(RunStore(books, "p"), query.parse("metrics.secret = 1"))
 
 
 def test_a_thousand_runs_are_searched_at_once(books: Ledger) -> None:
@@ -111,7 +112,7 @@ def test_a_thousand_runs_are_searched_at_once(books: Ledger) -> None:
     def seconds() -> float:
         """Of processor time: the machine may have other work."""
         start = time.process_time()
-        assert len(RunStore(books, "p").search(where, order)) == 20
+        assert len(find_runs(RunStore(books, "p"), where, order)) == 20
         return time.process_time() - start
 
     assert min(seconds() for _ in range(5)) < 0.05

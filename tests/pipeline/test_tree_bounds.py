@@ -43,7 +43,7 @@ def test_a_link_that_leaves_is_named(tree: Path, path: str, link: str) -> None:
     with pytest.raises(StepError) as told:
         demand_inside(tree, ["data/a.txt", path])
     assert told.value.where == link
-    assert told.value.message.startswith("is a link that leaves the project, to ")
+    assert told.value.message.startswith("is a link that leads out of the project, to ")
     assert told.value.hint.startswith("Make it a folder of the project, and commit that")
 
 

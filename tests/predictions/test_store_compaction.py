@@ -243,6 +243,7 @@ def test_readers_and_compaction_at_the_same_time(tmp_path: Path) -> None:
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
+import pandas, pyarrow.dataset  # loaded by pyarrow at its first table: here once, else in each of the processes below
 from noria.predictions import compaction
 SEEN = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate")
 template, places = Path(sys.argv[1]), Path(sys.argv[2])
@@ -290,6 +291,8 @@ def test_killed_at_any_step_it_loses_nothing_and_doubles_nothing(tmp_path: Path)
     places = kill_everywhere(tmp_path, now=NOON)
     assert len(places) > 40  # steps at which it was killed
     states = Counter[tuple[bool, int]]()
+    unfinished = [path for folder in places for path in folder.glob(".*")]
+    assert {path.name.partition(".w-")[0] for path in unfinished} == {".compacted.json"}
     for folder in places:
         states[(folder / "compacted.json").is_file(), len(list(folder.glob("*.plog")))] += 1
         assert exactly(read_all(folder)) == exactly(expected), folder
@@ -297,7 +300,7 @@ def test_killed_at_any_step_it_loses_nothing_and_doubles_nothing(tmp_path: Path)
         compaction.compact(folder)
         assert exactly(read_all(folder)) == exactly(expected), folder
         assert found_ids(folder) == ids, folder
-        assert [*folder.glob("*.plog"), *folder.glob("incoming/*")] == []
+        assert [*folder.glob("*.plog"), *folder.glob("incoming/*"), *folder.glob(".*")] == []
     assert {(False, 3), (True, 3), (True, 0)} <= set(states)  # before the index, after it, and when the segments were gone
 
 

@@ -21,7 +21,7 @@ def test_a_clean_commit_may_be_released() -> None:
     ("pins", "text"),
     [
         (replace(PINS, dirty="d"), "the tree has uncommitted changes: measured, not released"),
-        (replace(PINS, commit=None), "there is no commit to name the code by: measured, not released"),
+        (replace(PINS, commit=None), "there is no commit that identifies the code: measured, not released"),
     ],
 )
 def test_anything_else_is_only_measured(pins: Pins, text: str) -> None:

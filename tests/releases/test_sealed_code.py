@@ -13,7 +13,7 @@ from noria import config
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError, StepError
 from noria.pipeline import pin, sealable_code
-from noria.pipeline.context import PinnedRun
+from noria.pipeline.context import StartedRun
 from noria.pipeline.places import Places
 from noria.pipeline.turn_record import Turn
 from noria.storage.ledger import Ledger
@@ -47,7 +47,7 @@ class World:
         subprocess.run([*GIT, "add", "-A"], cwd=self.top, check=True)
         subprocess.run([*GIT, "commit", "-qm", "work"], cwd=self.top, check=True)
 
-    def pinned_run(self, *, by_hand: bool = False) -> tuple[DeliveryContext, PinnedRun]:
+    def pinned_run(self, *, by_hand: bool = False) -> tuple[DeliveryContext, StartedRun]:
         state = self.home / ".noria"
         ledger = Ledger.open(state)
         none = cast(Any, None)
@@ -56,10 +56,10 @@ class World:
         project = config.load(self.home)
         commit, dirty = pin.stands(line, project, by_hand=by_hand)
         tree = pin.tree_of(line, commit, dirty, project)
-        return line, PinnedRun(Turn("t", "p", 1, (), "push", 0.0), "run-1", project, tree, commit, dirty, {})
+        return line, StartedRun(Turn("t", "p", 1, (), "push", 0.0), "run-1", project, tree, commit, dirty, {})
 
 
-def sealed(context: DeliveryContext, pinned_run: PinnedRun, target: Path) -> dict[str, str]:
+def sealed(context: DeliveryContext, pinned_run: StartedRun, target: Path) -> dict[str, str]:
     sealable_code.lay_out(context, pinned_run, target)
     found = [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {p.relative_to(target).as_posix(): os.readlink(p) if p.is_symlink() else p.read_text() for p in found}
@@ -149,7 +149,7 @@ def test_a_link_in_an_out_of_a_step_cannot_bring_in_a_file_from_elsewhere(tmp_pa
     (world.home / "made/inside").symlink_to("rows.csv")
     assert context.places.digests(world.home, "made").keys() == {"made/rows.csv", "made/inside"}
     (world.home / "made/key").symlink_to("/etc/hostname")
-    with pytest.raises(StepError, match="is a link that leaves the project") as raised:
+    with pytest.raises(StepError, match="is a link that leads out of the project") as raised:
         context.places.digests(world.home, "made")
     assert raised.value.where == "made/key"
 

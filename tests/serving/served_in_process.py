@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,9 +30,11 @@ from noria.serving.runtime import load
 class InProcess:
     """Asks the ASGI application as a client would."""
 
-    def __init__(self, apps: Apps, counts: SharedCounters) -> None:
+    def __init__(self, apps: Apps, counts: SharedCounters, log: LogWriter, log_folder: Path) -> None:
         self.apps = apps
         self.counts = counts
+        self.log = log
+        self.log_folder = log_folder
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def one() -> httpx.Response:
@@ -55,7 +58,8 @@ def in_process(seal: Seal, digests: dict[str, str], access: Access = UNGUARDED) 
     """``digests``: project -> the release that serves it."""
     path = counts_path(seal.state, "production")
     counting.create(path)
-    counts, log = SharedCounters(path, 0), LogWriter(seal.state / "log" / "production", "production")
+    folder = seal.state / "log" / "production"
+    counts, log = SharedCounters(path, 0), LogWriter(folder, "production")
     recorder, router = Recorder(log), Router(counts, lambda *_: None)
     apps = Apps(lambda: App(Settings("production"), router, recorder, counts, AccessControl(access, "127.0.0.1")))
     loaded = {
@@ -64,7 +68,7 @@ def in_process(seal: Seal, digests: dict[str, str], access: Access = UNGUARDED) 
     }
     apps.serve([table_of(Route(project, "production", 1, digest, "v1"), loaded) for project, digest in digests.items()])
     try:
-        yield InProcess(apps, counts)
+        yield InProcess(apps, counts, log, folder)
     finally:
         log.close()
         counts.close()

@@ -154,7 +154,7 @@ def test_what_cannot_be_served_is_said_with_its_cause(seal: Seal, file: Path, tm
 def test_two_servers_do_not_share_a_folder_nor_a_projects(file: Path, tmp_path: Path) -> None:
     with Alone(tmp_path, file, "--port", 0, "--workers", 1) as alone:
         code, words = refused(tmp_path, file, "--port", 0)
-        assert (code, "another model server runs on this state folder" in words) == (4, True)
+        assert (code, "another model server already runs on this state folder" in words) == (4, True)
         assert httpx.get(f"{alone.url}/health/ready").status_code == 200
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "ledger.db").touch()

@@ -237,10 +237,10 @@ def test_a_kill_for_want_of_memory_is_told_once(tmp_path: Path, text: str) -> No
     file = tmp_path / "memory.events"
     file.write_text(text.format(3))
     watch = OutOfMemory((tmp_path / "none", file))
-    assert not watch.struck()
+    assert not watch.take_kill()
     file.write_text(text.format(5))
-    assert [watch.struck() for _ in range(3)] == [True, True, False]
-    assert not OutOfMemory((tmp_path / "none",)).struck()
+    assert [watch.take_kill() for _ in range(3)] == [True, True, False]
+    assert not OutOfMemory((tmp_path / "none",)).take_kill()
 
 
 def test_the_log_begins_with_the_thread_that_was_in_the_model() -> None:

@@ -74,12 +74,12 @@ def test_pairs_know_which_label_is_the_second_class_and_which_class_each_was_cal
         book = _Numbers(TWO, certain)
         assert book.add(new, old)
         book.label(0, "yes")
-        found = book.labelled()
+        found = book.labelled_pairs()
         assert (found.y.tolist(), found.new.tolist(), found.old.tolist()) == ([1.0], [numbers[0]], [numbers[1]])
     several = _Numbers(("a", "b", "c"), certain=True)
     assert several.add(*({"prediction": p, "probabilities": {"a": 0.2, "b": 0.5, "c": 0.3}} for p in ("c", "b")))
     several.label(0, "c")
-    assert several.labelled().new[0].tolist() == [0.0, 0.0, 1.0, 0.0]
+    assert several.labelled_pairs().new[0].tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_the_protocol_tells_a_threshold() -> None:

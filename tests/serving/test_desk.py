@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
@@ -11,10 +12,13 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from serving_bundles import PROJECT, RECORD, Seal, hosted, logged, wait_for
+from serving_bundles import BINARY, PROJECT, RECORD, Seal, hosted, logged, wait_for
 from serving_world import World
 
-from noria.serving.host import BATCH_ROWS, HANG_S, WARNINGS, HostedModel, HostRequest, ModelThread, WarnOnce
+from noria.serving import frames
+from noria.serving.child_process import CODE_ENDED
+from noria.serving.host import BATCH_ROWS, HANG_S, WARNINGS, HostedModel, HostRequest, ModelThread, WarnOnce, serve
+from noria.serving.runtime import AwayError, HostedRuntime, HostLostError
 
 
 class Panic(BaseException):
@@ -111,14 +115,14 @@ def test_a_call_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     room = Room(True)
     room.ask(0, 1.0, until_s=5.0)
     assert room.model.begun.wait(10)
-    assert not room.desk.hangs()
+    assert not room.desk.is_hanging()
     now = time.monotonic() + 5.0 + HANG_S
     monkeypatch.setattr("noria.serving.host.time.monotonic", lambda: now + 1)
-    assert room.desk.hangs()
+    assert room.desk.is_hanging()
     monkeypatch.undo()
     room.model.go.set()
     room.wait(1)
-    wait_for(lambda: not room.desk.hangs())
+    wait_for(lambda: not room.desk.is_hanging())
 
 
 def test_a_call_has_its_bound() -> None:
@@ -170,3 +174,48 @@ def test_a_warning_of_every_call_is_logged_once(capsys: pytest.CaptureFixture[st
     for number in range(2 * WARNINGS):
         once(f"many {number}", UserWarning, "base.py", 10)
     assert capsys.readouterr().err.count("many") == WARNINGS - 6
+
+
+def test_a_host_that_ends_says_so_behind_its_last_answer(tmp_path: Path) -> None:
+    """A request that reaches it as it ends was not asked: it waits for the next process, and does not fail."""
+
+    async def story() -> list[dict[str, Any]]:
+        path, model = tmp_path / "host.sock", Slow()
+        model.go.set()
+        listening = asyncio.Event()
+        serving = asyncio.create_task(
+            serve(lambda on_end: ModelThread(cast(HostedModel, model), Path("/nowhere"), on_end=on_end), path, listening.set)
+        )
+        await listening.wait()
+        reader, writer = await asyncio.open_unix_connection(path)
+        job = {"id": 1, "columns": {"x": [-1000.0]}, "n": 1, "until": time.monotonic() + 60}
+        writer.write(frames.pack(job))
+        found = [await frames.read(reader), await frames.read(reader)]
+        with pytest.raises(EOFError):
+            await frames.read(reader)
+        writer.close()
+        assert await serving == CODE_ENDED
+        return found
+
+    answer, last = asyncio.run(story())
+    assert (answer["id"], answer["ok"], last) == (1, False, {frames.OVER: True})
+
+
+@pytest.mark.parametrize(("says", "error"), [(True, AwayError), (False, HostLostError)])
+def test_what_an_ended_host_did_not_read_was_not_asked(tmp_path: Path, says: bool, error: type[Exception]) -> None:
+    async def host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await frames.read(reader)
+        if says:
+            writer.write(frames.pack({frames.OVER: True}))
+        writer.close()
+
+    async def story() -> type[Exception]:
+        server = await asyncio.start_unix_server(host, tmp_path / "host.sock")
+        runtime = HostedRuntime(tmp_path / "host.sock", BINARY)
+        with pytest.raises(HostLostError) as found:
+            await runtime.predict({}, 1, time.monotonic() + 60)
+        await runtime.close()
+        server.close()
+        return type(found.value)
+
+    assert asyncio.run(story()) is error

@@ -241,7 +241,7 @@ def test_a_champion_is_not_blamed_when_a_worker_dies_of_loading(seal: Seal, tmp_
     route = Route(PROJECT, "production", 1, champion, "v1")
     for lines, requests in (("", 0), ("runtime.ort.InferenceSession = real", 1)):
         assert _abort(seal, champion, path, lines) == -signal.SIGABRT
-        deaths.worker(0, -signal.SIGABRT, [route], {champion})
+        deaths.note_worker_end(0, -signal.SIGABRT, [route], {champion})
         assert [tale.deaths for tale in deaths.facts().values()] == [1] * requests
         reader = SharedCounters(path)
         assert [arms[0].errors for arms in reader.tallies().values()] == [1] * requests
@@ -260,7 +260,7 @@ def test_who_was_being_loaded_is_blamed_for_what_it_ended(seal: Seal, tmp_path: 
             deaths = CrashHistory(path, OutOfMemory((counter,)))
             kills += 1
             counter.write_text(f"oom_kill {kills}\n")
-            deaths.worker(0, code, [route], {"champion", "candidate"}, loading)
+            deaths.note_worker_end(0, code, [route], {"champion", "candidate"}, loading)
             assert list(deaths.facts()) == blamed
     reader = SharedCounters(path)
     assert reader.tallies() == {}  # it was in no request

@@ -13,6 +13,7 @@ import uvloop
 
 from noria.serving.arrivals import ANSWERS, Arrivals
 from noria.serving.fast_http import FastHttpProtocol
+from noria.serving.gathering import Gathering
 from noria.serving.http import Reply, read_body
 from noria.serving.worker import QuietServer
 
@@ -26,13 +27,14 @@ class Echo:
 
     def __init__(self) -> None:
         self.arrivals = Arrivals()
+        self.gathering = Gathering(lambda wholes: [self.try_fast(w.head.path, w.head.headers, w.body, w.peer) for w in wholes])
         self.asked: list[bytes] = []
 
     def try_fast(self, path: bytes, headers: Any, body: bytes, peer: Any) -> Reply | None:
         self.asked.append(body)
         return Reply(200, body)
 
-    def refused(self, status: int) -> None:
+    def count_refusal(self, status: int) -> None:
         raise AssertionError(status)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -143,15 +145,15 @@ def test_who_accepts_no_more_leaves_connections_to_other_workers() -> None:
         listener, arrivals = listening(), Arrivals()
         arrivals.listen(listener, asyncio.Protocol)
         with listener, socket.create_connection(listener.getsockname()), socket.create_connection(listener.getsockname()):
-            arrivals.came()
+            arrivals.note_connection()
             assert arrivals.waiting
             for _ in range(ANSWERS + 1):
-                arrivals.answered()
+                arrivals.accept_more()
             arrivals.close()
-            arrivals.came()
+            arrivals.note_connection()
             assert not arrivals.waiting
             for _ in range(ANSWERS + 1):
-                arrivals.answered()
+                arrivals.accept_more()
             connection, _ = listener.accept()  # the second one is left
             connection.close()
             await asyncio.sleep(0)

@@ -30,8 +30,8 @@ def serve(
     counts: SharedCounters, route: Route, requests: int, errors: int = 0, slow: int = 0, *, candidate: bool = False
 ) -> None:
     for i in range(requests):
-        counts.tally(route.tally_key, candidate, i < errors, i < slow)
-        counts.predicted("champion", 1, 0.001)
+        counts.count_arm(route.tally_key, candidate, i < errors, i < slow)
+        counts.count_prediction("champion", 1, 0.001)
 
 
 def test_rates_are_of_the_time_that_was_watched(counts: SharedCounters) -> None:
@@ -41,7 +41,7 @@ def test_rates_are_of_the_time_that_was_watched(counts: SharedCounters) -> None:
     flow.read(counts, [ROUTE], 100.0)
     assert flow.rates(counts, [ROUTE], 100.5) is None
     serve(counts, ROUTE, 40, errors=2, slow=4)
-    counts.fed_back(10)
+    counts.count_labels(10)
     found = flow.rates(counts, [ROUTE], 120.0)
     assert found is not None
     assert (found.over_s, found.requests_per_s, found.labels_per_s) == (20.0, 2.0, 0.5)
@@ -102,10 +102,10 @@ def test_one_keys_count_is_that_of_all(counts_file: Path, assigned: list[tuple[i
     writers = [SharedCounters(counts_file, slot) for slot in (0, 5)]
     try:
         for i, (key, candidate) in enumerate(assigned):
-            writers[i % 2].tally(key, candidate, error=i % 3 == 0, slow=False)
+            writers[i % 2].count_arm(key, candidate, error=i % 3 == 0, slow=False)
         known = writers[0].tallies()
         for key in {key for key, _ in assigned} | {REVISIONS + PROBED}:
-            assert writers[0].tallied(key) == known.get(key, (Tally(), Tally()))
+            assert writers[0].tallies_of(key) == known.get(key, (Tally(), Tally()))
     finally:
         for writer in writers:
             writer.close()

@@ -49,7 +49,7 @@ async def _hang(seal: Seal, scratch: Path) -> None:
 
     def ended(slot: int, code: int, loading: str | None) -> None:
         ends.append((slot, code))
-        deaths.worker(slot, code, [route], {good, tried})
+        deaths.note_worker_end(slot, code, [route], {good, tried})
 
     def start(slot: int, listen_fd: int, channel_fd: int) -> Start:
         return Start(str(seal.state), "production", "127.0.0.1", slot, listen_fd, channel_fd, 1_000_000, 1000)

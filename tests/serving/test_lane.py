@@ -243,14 +243,14 @@ def test_a_matrix_of_numbers_has_its_own_lane(both: Make) -> None:
     asked = both(MATRIX_SIGNATURE, release=matrix)
     path = f"/v2/models/{PROJECT}/infer"
     took: list[int] = []
-    own = asked.app._fast_path.infer  # type: ignore[union-attr]  # the short way inside the short way
+    own = asked.app._fast_path.read_infer  # type: ignore[union-attr]  # the short way inside the short way
 
-    def noted(body: bytes, admit: Any) -> Any:
-        reply = own(body, admit)
-        took.append(reply is not None)
-        return reply
+    def noted(body: bytes) -> Any:
+        found = own(body)
+        took.append(found is not None)
+        return found
 
-    asked.app._fast_path.infer = noted  # type: ignore[union-attr, method-assign]
+    asked.app._fast_path.read_infer = noted  # type: ignore[union-attr, method-assign]
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(

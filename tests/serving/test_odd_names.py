@@ -74,7 +74,7 @@ def test_what_a_worker_could_not_do_with_a_release_is_said_as_a_refusal(monkeypa
         raise ValueError("no such reader")
 
     monkeypatch.setattr(rehearsal, "table_of", broken)
-    with pytest.raises(ServingError, match="no request can be read for it: ValueError: no such reader"):
+    with pytest.raises(ServingError, match="requests to it cannot be read: ValueError: no such reader"):
         rehearse(loaded(BINARY), 1000)
 
 
@@ -86,9 +86,9 @@ def test_a_release_that_workers_cannot_start_with_is_blamed_like_one_that_ends_t
     deaths = CrashHistory(tmp_path / "counts", cast(Any, None))
     route = Route(PROJECT, "production", 1, "c" * 64, "v2", previous="b" * 64, previous_version="v1")
     for _ in range(3):
-        deaths.unserved(0, {"c" * 64: "it is damaged"}, [route])
+        deaths.note_failed_start(0, {"c" * 64: "it is damaged"}, [route])
     found = deaths.facts()["c" * 64]
-    assert (found.deaths, found.burst, found.how) == (3, 3, "worker 0 does not start with it: it is damaged")
+    assert (found.deaths, found.burst, found.how) == (3, 3, "worker 0 cannot start with it: it is damaged")
 
 
 def test_a_server_without_an_engine_ends_when_no_worker_starts(seal: Seal, tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_status_tells_what_really_answers() -> None:
     assert status_view._trouble(route, idle, releases) == "no worker answers"
     fine = StatusContext(server=True, answering={("production", "p"): "b" * 64})
     assert status_view._trouble(route, fine, releases) == ""
-    assert status._server(StatusContext(server=True, use=ServerUse({"production": 0}))) == "stands, and no worker answers"
+    assert status._server(StatusContext(server=True, use=ServerUse({"production": 0}))) == "runs, but no worker answers"

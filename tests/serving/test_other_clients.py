@@ -104,13 +104,13 @@ def test_one_row_as_columns_and_one_input_as_values(tmp_path: Path) -> None:
         ({"instances": [1, 2]}, 400, "must be a list of objects, or of lists"),
         ({"instances": [RECORD, [1, 2]]}, 400, "must be a list of objects"),
         ({"instances": [RECORD], "params": {"x": 1}}, 400, "params are not offered"),
-        ({"instances": [RECORD], "other": 1}, 400, "'other' is not known"),
+        ({"instances": [RECORD], "other": 1}, 400, "'other' is not allowed beside instances"),
         ({"dataframe_records": {"carrier": ["AA"]}}, 400, "dataframe_records must be a list"),
         ({"dataframe_split": {"columns": ["carrier", "carrier"], "data": []}}, 422, "'carrier' twice"),
         ({"dataframe_split": {"columns": ["carrier"], "data": [["AA"]]}}, 422, "distance is missing"),
         ({"dataframe_split": {"columns": 3, "data": [["AA"]]}}, 400, "must be a list of names"),
         ({"dataframe_split": [1]}, 400, "columns and data"),
-        ({"inputs": {"carrier": ["AA"], "distance": [1, 2]}}, 422, "columns of one length"),
+        ({"inputs": {"carrier": ["AA"], "distance": [1, 2]}}, 422, "inputs.distance has 2 values, inputs.carrier has 1"),
         ({"inputs": {"carrier": "AA", "distance": [1]}}, 422, "columns of one length"),
         ({"inputs": {}}, 422, "columns of one length"),
         ({"instances": [RECORD] * 1001}, 413, "1001 records"),
@@ -203,7 +203,7 @@ def test_every_count_carries_its_project(tmp_path: Path) -> None:
         assert served.try_fast("/churn/predict", [RECORD, RECORD]).status == 200
         assert served.post("/churn/predict", {}).status_code == 422
         assert served.post("/churn/feedback", {"key": "k", "label": 1}).status_code == 202
-        served.apps.refused(431)
+        served.apps.count_refusal(431)
         text = served.ask("GET", "/metrics").text
         assert served.counts.rows() == 3
         assert served.counts.of("churn").codes()[422] == 1
@@ -223,14 +223,14 @@ def test_counts_of_projects_are_shared_by_workers_and_survive_them(tmp_path: Pat
     for slot in (0, 3):
         mine = SharedCounters(path, slot)
         for project in ("a", "b") if slot else ("b", "a"):
-            mine.of(project).predicted("champion", 2, 0.001)
-        mine.of("b").tally(7, candidate=False, error=False, slow=True)
+            mine.of(project).count_prediction("champion", 2, 0.001)
+        mine.of("b").count_arm(7, candidate=False, error=False, slow=True)
         mine.close()
     reader = SharedCounters(path)
     assert (reader.of("a").rows(), reader.of("b").rows(), reader.rows()) == (4, 4, 8)
     assert sorted(reader.projects()) == ["", "a", "b"]
-    assert reader.tallied(7)[0] == Tally(2, 0, 2)
+    assert reader.tallies_of(7)[0] == Tally(2, 0, 2)
     for number in range(counting.PROJECTS):  # more than there is room for
-        reader.of(f"p{number}").answered(200)
+        reader.of(f"p{number}").count_answer(200)
     assert (reader.codes()[200], len(reader.projects())) == (counting.PROJECTS, counting.PROJECTS)
     reader.close()

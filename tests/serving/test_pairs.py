@@ -26,9 +26,9 @@ def test_both_releases_answers_and_the_labels_of_their_requests_arrive(world: Wo
         assert client.post("/feedback", json=named | {"label": i % 3 % 2}).status_code < 300
     batch = client.post("/predict", json=[{"carrier": "UA", "distance": 1.0}] * 3).json()
     assert len(batch["predictions"]) == 3
-    wait_for(lambda: book.poll() and book.labelled().pairs == 43)
-    told = book.labelled()
-    assert told.labelled == 40
+    wait_for(lambda: book.poll() and book.labelled_pairs().pairs == 43)
+    told = book.labelled_pairs()
+    assert told.count == 40
     assert told.y.sum() == sum(i % 3 % 2 for i in range(40))
     assert np.isin([p for release, p in given if release == "v2"], told.new).all()
     assert np.isin([p for release, p in given if release == "v1"], told.old).all()

@@ -61,14 +61,14 @@ def test_a_candidate_is_asked_over_http_before_it_is_released(form: str, tmp_pat
     with private_server.private_server(*candidate(tmp_path, form)) as server:
         found = server.measure(rounds=2)
         place = tmp_path / "run" / "private"
-        assert Server(place).runs()
+        assert Server(place).is_running()
         assert list((place / "log" / private_server.ENVIRONMENT).glob("*.plog"))
         assert {path.name for path in (place / "releases").iterdir()}.isdisjoint({"incoming"})
     assert len(found.p50_ms) == len(found.p99_ms) == 2
     assert all(0 < middle <= late for middle, late in zip(found.p50_ms, found.p99_ms, strict=True))
     assert min(found.p50_ms) >= (20 if form == "hosted" else 0)
     assert not place.exists()
-    assert not Server(place).runs()
+    assert not Server(place).is_running()
 
 
 def test_a_candidate_that_cannot_be_served_fails_in_words(tmp_path: Path) -> None:
@@ -98,6 +98,6 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
     server = Server(tmp_path / "state")
     server.start({"production": ("127.0.0.1", 0)}, workers=1, leash=leash)
     os.close(leash)
-    assert server.alive()
+    assert server.is_alive()
     os.close(held)
-    wait_for(lambda: not server.runs())
+    wait_for(lambda: not server.is_running())

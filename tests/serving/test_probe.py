@@ -60,7 +60,7 @@ def _write(path: Path, golden: Golden) -> None:
 def tried(seal: Seal, digest: str, patience_s: float = 30.0) -> str:
     async def ask() -> dict[str, str]:
         proofs = preflight.Proofs(seal.state, lambda d: seal.state / "releases" / d)
-        return await proofs.of([digest], patience_s)
+        return await proofs.prove([digest], patience_s)
 
     return asyncio.run(ask()).get(digest, "")
 
@@ -75,7 +75,7 @@ def test_a_release_that_answers_as_it_did_is_proven_and_one_that_does_not_is_tol
     assert "golden row 2 was answered" in why
     assert f"where {off.answers[2]:.7g} was due" in why
     swapped = resealed(seal, tmp_path, with_golden(seal, tmp_path, bare, golden), _other_model(seal, tmp_path))
-    assert "it does not answer as it did when it was packaged: golden row 0" in tried(seal, swapped)
+    assert "its answers differ from those at packaging: golden row 0" in tried(seal, swapped)
 
 
 def _other_model(seal: Seal, scratch: Path) -> Callable[[Path], None]:
@@ -86,7 +86,7 @@ def _other_model(seal: Seal, scratch: Path) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("import os; os.abort()", "ends the process that tries it: SIGABRT at: starting"),
+        ("import os; os.abort()", "ended the process that tried it: SIGABRT at: starting"),
         ("import sys; sys.exit(7)", "exit code 7 at: starting"),
         (
             "import os, signal\nos.write(int(sys.argv[4]), b'loading\\n')\nos.kill(os.getpid(), signal.SIGSEGV)",
@@ -137,7 +137,7 @@ HOSTED_GOLDEN = Golden({"carrier": ["AA", "UA"], "distance": [3.5, 3.5]}, [0.5, 
     ("features", "said"),
     [
         (None, "golden row 0 was answered"),
-        ("import os\n\n\ndef build(frame):\n    os.abort()\n", "ends the host process that loads it: SIGABRT"),
+        ("import os\n\n\ndef build(frame):\n    os.abort()\n", "ended the host process that loaded it: SIGABRT"),
         ("def build(frame):\n    return frame['none']\n", "golden row 0 failed: ColumnNotFoundError"),
     ],
 )
@@ -177,5 +177,5 @@ def test_flips_and_new_workers_do_not_probe_again(world: World, tmp_path: Path) 
 
 
 def test_a_probe_of_a_missing_release_says_so(seal: Seal, tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match="the release is not whole"):
+    with pytest.raises(ServingError, match="the release is incomplete"):
         asyncio.run(preflight.probe(seal.state, tmp_path / "nowhere", "0" * 64))

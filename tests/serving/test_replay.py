@@ -190,7 +190,7 @@ def test_nothing_logged_and_redacted_logs_say_so(seal: Seal, tmp_path: Path) -> 
     assert replayed(seal, old, new) == Replayed(wanted=500, why="nothing was logged yet")
     log(seal, [{"distance": 1.0}] * 25)
     facts = replayed(seal, old, new)
-    assert facts.why == "the logged requests lack inputs (carrier): they are redacted, or were not asked for then"
+    assert facts.why == "the logged requests lack inputs (carrier): they are redacted, or were not inputs then"
     assert verdict(facts) is Outcome.NOT_ENOUGH_DATA
 
 
@@ -243,7 +243,7 @@ def test_it_may_be_killed_at_any_time_and_nothing_stays_behind(seal: Seal, tmp_p
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("os.write(w, b'candidate\\n')\nos.abort()", "it ends the process that loads and asks it: SIGABRT"),
+        ("os.write(w, b'candidate\\n')\nos.abort()", "it ended the process that loaded and asked it: SIGABRT"),
         ("os.write(w, b'champion\\n')\nos.abort()", "the replay of logged requests ended by SIGABRT"),
         ("os.write(w, b'candidate\\n')\nos.kill(os.getpid(), 9)", "ended by SIGKILL"),
         ('os.write(w, b\'{"error": "the log is gone"}\\n\')', "cannot be replayed: the log is gone"),
@@ -278,4 +278,4 @@ def test_a_kill_for_want_of_memory_is_of_who_was_asked(seal: Seal, tmp_path: Pat
     except ServingError as error:
         found = str(error)
     assert found is not None
-    assert ("it ends the process" in found, "SIGKILL for want of memory" in found) == (blamed, True)
+    assert ("it ended the process" in found, "SIGKILL because memory ran out" in found) == (blamed, True)

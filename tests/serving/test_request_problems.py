@@ -29,7 +29,7 @@ def of(texts: list[str]) -> Problems:
 )
 def test_the_first_few_are_told_and_the_rest_counted(count: int, said: str) -> None:
     made = of([f"p{n}" for n in range(count)])
-    assert (str(made), bool(made), made.enough) == (said, count > 0, count >= COUNTED)
+    assert (str(made), bool(made), made.is_full) == (said, count > 0, count >= COUNTED)
 
 
 def test_words_are_made_only_where_they_are_told() -> None:
@@ -42,8 +42,8 @@ def test_words_are_made_only_where_they_are_told() -> None:
 @settings(max_examples=40)
 @given(st.lists(st.text(max_size=3), max_size=12), st.lists(st.text(max_size=3), max_size=12))
 def test_two_lists_are_told_as_one(first: list[str], second: list[str]) -> None:
-    assert str(of(first).before(of(second))) == str(of(first + second))
-    assert of(first).before(of(second)).count == len(first) + len(second)
+    assert str(of(first).followed_by(of(second))) == str(of(first + second))
+    assert of(first).followed_by(of(second)).count == len(first) + len(second)
 
 
 @settings(max_examples=40)

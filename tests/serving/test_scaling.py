@@ -28,7 +28,7 @@ from noria.serving.autoscaler import KEPT, Decisions, Scaler
 from noria.serving.counts import counts_path
 from noria.serving.environment import bind
 from noria.serving.heartbeat import Pulse
-from noria.serving.judge_scaling import ScalingDecision, ScalingRule
+from noria.serving.judge_scaling import UP_BUSY, ScalingDecision, ScalingRule
 from noria.serving.route import Route
 from noria.serving.usage import UsageMeter, cores
 from noria.serving.worker_pool import WorkerPlan, WorkerPool
@@ -285,7 +285,7 @@ def test_what_stays_as_it_is_is_said_once() -> None:
     (made,) = played(group, Workers(1, 4), 60, machine=2.0)
     assert made.text.endswith("the machine has no core for another")
     (made,) = played(group, Workers(1, 2), 60)
-    assert made.text.endswith("2 is the most that is allowed")
+    assert made.text.endswith("2 is the maximum")
 
 
 def test_a_decision_that_cannot_be_done_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,8 +297,8 @@ def test_a_decision_that_cannot_be_done_is_not_told_as_done(capsys: pytest.Captu
 
 def test_a_silent_worker_is_a_busy_one() -> None:
     pulse = Pulse(0.2, 1.0, 100.0)
-    assert pulse.seen(101.5) == pulse
-    assert pulse.seen(104.0) == Pulse(1.0, 3000.0, 100.0)
+    assert pulse.as_of(101.5) == pulse
+    assert pulse.as_of(104.0) == Pulse(1.0, 3000.0, 100.0)
 
 
 # -- what is remembered and told
@@ -329,7 +329,7 @@ def test_a_disk_without_room_loses_no_decision_of_this_process(tmp_path: Path, c
     decisions = Decisions(tmp_path / "missing" / "scaling.json")
     scaled = decisions.add("production", None, DECISION)
     assert decisions.after(0) == [scaled]
-    assert "scaling.json cannot be written" in capsys.readouterr().err
+    assert "scaling.json: cannot be written" in capsys.readouterr().err
 
 
 def test_the_meter_measures_processes_and_forgets_those_that_ended() -> None:
@@ -388,7 +388,7 @@ def test_status_says_it_in_one_line() -> None:
 def test_serve_takes_a_range_and_says_what_is_none(tmp_path: Path) -> None:
     code, said = refused(tmp_path, "v3.noria.tar", "--workers", "4:1")
     assert code == 2
-    assert "--workers '4:1' is no number from 1 to 64" in said
+    assert "--workers '4:1' is neither a number from 1 to 64" in said
     assert "1:4" in said
 
 
@@ -428,12 +428,15 @@ def test_a_server_under_load_gets_a_worker_and_says_why(scaled_world: World, tmp
     threads = [threading.Thread(target=press) for _ in range(4)]
     for thread in threads:
         thread.start()
+    before = _ran_and_waited(world.workers()[0])
     try:
-        wait_for(lambda: any(d["size"] == 2 for d in world.server.scaling()), 60)
+        wait_for(lambda: any(d["size"] == 2 for d in world.server.scaling()) or _starved(world, before), 120)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
+    if not world.server.scaling() and (starved := _starved(world, before)):
+        pytest.skip(starved)
     assert failed == []
     (said,) = [d for d in world.server.scaling() if d["size"] == 2]
     assert (said["environment"], said["project"], said["before"]) == ("production", PROJECT, 1)
@@ -452,6 +455,19 @@ def test_a_server_under_load_gets_a_worker_and_says_why(scaled_world: World, tmp
     assert use is not None
     assert (use.workers, use.processes) == ({"production": 2}, 3)
     assert 50e6 < use.memory_bytes < 2e9
+
+
+def _ran_and_waited(pid: int) -> tuple[float, float]:
+    """The seconds that a process had a core, and those that it waited for one."""
+    ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran_ns) / 1e9, int(waited_ns) / 1e9
+
+
+def _starved(world: World, before: tuple[float, float]) -> str:
+    """Why there cannot be a reason for a second worker: others have the cores, as they had them for long; else nothing."""
+    ran, waited = (now - then for now, then in zip(_ran_and_waited(world.workers()[0]), before, strict=True))
+    starved = ran + waited > 30 and ran < UP_BUSY * (ran + waited)
+    return f"the worker had a core for {ran:.0f} s and waited {waited:.0f} s for one: it is not the busy one" if starved else ""
 
 
 def _heard(world: World, said: dict[str, Any], home: Path) -> None:

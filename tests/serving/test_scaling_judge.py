@@ -143,7 +143,7 @@ def test_the_machine_and_the_project_set_the_ceiling_and_it_says_which() -> None
     assert capped.text == "stays at 2 workers: busy 0.90 of the time over 5 s, and the machine has no core for another"
     full = decide(9.0, history, 2, Workers(1, 2), 8.0)
     assert full is not None
-    assert full.text == "stays at 2 workers: busy 0.90 of the time over 5 s, and 2 is the most that is allowed"
+    assert full.text == "stays at 2 workers: busy 0.90 of the time over 5 s, and 2 is the maximum"
     more = decide(9.0, history, 2, Workers(1, 4), 8.0)
     assert more is not None
     assert more.text == "2 -> 3 workers: busy 0.90 of the time over 5 s (more than 0.75); a request waits 8 ms"
@@ -155,7 +155,7 @@ def test_fewer_says_what_it_would_have_been() -> None:
     history = [LoadSample(float(t), (0.2, 0.2, 0.2), 0.4) for t in range(61)]
     decision = decide(60.0, history, 3, Workers(1, 4), 8.0)
     assert decision is not None
-    assert decision.text == "3 -> 2 workers: busy 0.20 of the time over 60 s; 2 would be busy 0.30 (less than 0.5)"
+    assert decision.text == "3 -> 2 workers: busy 0.20 of the time over 1 min; 2 would be busy 0.30 (less than 0.5)"
 
 
 @pytest.mark.parametrize("gap", [0, 20, 45])

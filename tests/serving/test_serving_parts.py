@@ -40,7 +40,7 @@ def test_slots_add_up_and_a_successor_counts_on(tmp_path: Path) -> None:
         for _ in range(200):
             revision, candidate = rng.randint(1, 5), rng.random() < 0.5
             error, slow = rng.random() < 0.1, rng.random() < 0.2
-            mine.tally(revision, candidate, error, slow)
+            mine.count_arm(revision, candidate, error, slow)
             total = expected.setdefault((revision, candidate), [0, 0, 0])
             total[:] = [total[0] + 1, total[1] + error, total[2] + slow]
         mine.close()
@@ -57,7 +57,7 @@ def test_old_revisions_make_room(tmp_path: Path) -> None:
     counts.create(path)
     mine = counts.SharedCounters(path, 0)
     for revision in range(1, counts.REVISIONS + 3):
-        mine.tally(revision, False, True, False)
+        mine.count_arm(revision, False, True, False)
     found = mine.tallies()
     mine.close()
     assert len(found) == counts.REVISIONS
@@ -73,7 +73,7 @@ def test_projects_that_share_a_place_are_counted_apart(tmp_path: Path) -> None:
     keys += [(128 * n) << 24 | 1 for n in range(1, 6)]  # five that have one place in common
     for turn in range(3):
         for key in keys:
-            mine.tally(key, candidate=turn == 2, error=False, slow=False)
+            mine.count_arm(key, candidate=turn == 2, error=False, slow=False)
     found = mine.tallies()
     mine.close()
     assert found == {key: (Tally(2), Tally(1)) for key in keys}
@@ -204,7 +204,7 @@ def test_a_champion_that_hangs_is_counted_as_soon_as_a_candidate_would_be(tmp_pa
     route = Route(PROJECT, "production", 4, "a", "v1", "b", "v2", 0.5, deadline_ms=20.0 if not leaves else 60_000.0)
 
     def tallied() -> Tally:
-        return kept.tallied(route.tally_key)[0]
+        return kept.tallies_of(route.tally_key)[0]
 
     async def ask() -> None:
         go = asyncio.Event()

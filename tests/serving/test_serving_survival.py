@@ -16,8 +16,10 @@ import pytest
 from serving_bundles import RECORD, Seal, compiled, hosted, logged, wait_for
 from serving_world import Load, World
 
+from noria.kernel import names
 from noria.kernel.errors import ServingError
 from noria.serving.tallies import Tally
+from noria.storage import disk
 
 
 def test_swaps_under_load_fail_no_request(world: World) -> None:
@@ -188,7 +190,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", starter], check=False).returncode == -signal.SIGKILL
     world = World(seal, tmp_path / "scratch")
     try:
-        assert world.server.alive()
+        assert world.server.is_alive()
         pid = world.server.status()["pid"]
         adopted = world.server.start({"production": ("127.0.0.1", 0)})
         assert adopted["pid"] == pid
@@ -200,7 +202,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert (seal.state / "server.sock").stat().st_mode & 0o777 == 0o600
     finally:
         world.close()
-    assert not world.server.alive()
+    assert not world.server.is_alive()
     assert not (seal.state / "server.json").exists()
 
 
@@ -211,10 +213,24 @@ def test_a_restarted_server_takes_up_its_route_and_its_counts(world: World) -> N
         client.post("/predict", json=RECORD)
     pid = world.server.status()["pid"]
     os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not world.server.alive() and not psutil.pid_exists(pid))
-    world.server.start({"production": ("127.0.0.1", 0)}, workers=2)
+    wait_for(lambda: not world.server.is_alive() and not psutil.pid_exists(pid))
+    left = _leave_unfinished(world.state)
+    with disk.whole_file(world.state / "log" / "production" / "compacted.json", fleeting="a test's") as file:
+        world.server.start({"production": ("127.0.0.1", 0)}, workers=2)
+        assert [path for path in left if path.exists()] == []
+        file.write(b'{"batches":[],"damaged":[],"format":1}')  # of another process that lives: it is named below
     assert world.client().post("/predict", json=RECORD).json()["release"] == "v1"  # its very first answer
     assert world.tallies(1).champion == Tally(requests=6)
+    assert len(logged(world.state, "production")) == 6
+
+
+def _leave_unfinished(state: Path) -> list[Path]:
+    """What writers of small files leave that are killed, where a server writes them."""
+    files = (state / "serve.json", state / "serving" / "production.delays.seen", state / "log" / "production" / "compacted.json")
+    left = [file.with_name(f".{file.name}.{names.new_id('w')}") for file in files]
+    for path in left:
+        path.write_bytes(b"half")
+    return left
 
 
 def test_workers_and_hosts_end_with_a_killed_parent(world: World) -> None:

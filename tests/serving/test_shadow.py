@@ -112,7 +112,7 @@ class Desk:
         return self.counts.tallies().get(self.key, (Tally(), Tally()))
 
     def records(self) -> list[Record]:
-        self.shadow.rest()
+        self.shadow.finish_segment()
         return cast("list[Record]", LogReader(self.state / "shadow" / "production").poll())
 
 
@@ -141,7 +141,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
     yield made
     for desk in desks:
-        desk.shadow.rest()
+        desk.shadow.finish_segment()
         desk.counts.close()
     for writer in writers:
         writer.close()
@@ -287,7 +287,7 @@ def test_a_log_that_cannot_be_written_fails_nobody(make: Make, capsys: pytest.Ca
     assert [a["status"] for a in desk.ask(BODY, BODY)] == [200, 200]
     assert desk.counts.shadows() == {"scored": 0, "failed": 0, "dropped": 2}
     assert desk.arms() == (Tally(2), Tally(2))  # that it answered is known all the same
-    assert capsys.readouterr().err.count("not written down") == 1
+    assert capsys.readouterr().err.count("cannot be recorded") == 1
 
 
 def test_inputs_and_keys_are_not_in_the_record(make: Make) -> None:
@@ -317,8 +317,8 @@ def test_in_probation_the_lane_answers_what_is_not_drawn(make: Make, two: dict[s
     desk.serve(two, **PROBATION)
     lane, taken = desk.app._fast_path, list[bytes]()
     assert lane is not None
-    answer = lane.answer
-    lane.answer = lambda body, admit=None: taken.append(body) or answer(body, admit)  # type: ignore[method-assign,func-returns-value]
+    read = lane.read
+    lane.read = lambda body: taken.append(body) or read(body)  # type: ignore[method-assign,func-returns-value]
     bodies = [msgspec.json.encode(RECORD | {"distance": i / 10}) for i in range(30)]
     answers = desk.ask(*bodies)
     assert taken == [body for i, body in enumerate(bodies) if i % 3]
@@ -399,7 +399,7 @@ def test_in_probation_only_the_new_release_is_blamed(
     last_words(path, 3).write_text(words)
     route = Route(PROJECT, "production", 7, "a", "v2", previous="p", previous_version="v1", shadow=0.5, rollout_id="r")
     deaths = CrashHistory(path, OutOfMemory(()))
-    deaths.worker(3, -signal.SIGSEGV, [route], {"a", "p"})
+    deaths.note_worker_end(3, -signal.SIGSEGV, [route], {"a", "p"})
     assert worker.tallies().get(route.tally_key, (Tally(), Tally())) == (Tally(), candidate)
     assert {digest: found.role for digest, found in deaths.facts().items()} == blamed
     worker.close()

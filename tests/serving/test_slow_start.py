@@ -95,7 +95,7 @@ def test_a_start_ends_when_it_is_told_to_and_not_before(world: World, monkeypatc
     """Number 33: whoever waits for a server that gives signs of life can still leave."""
     with pytest.raises(StoppedError):
         world.server.start(ADDRESSES, workers=1, stopped=lambda: True)
-    wait_for(lambda: not world.server.runs())
+    wait_for(lambda: not world.server.is_running())
     monkeypatch.setattr(control, "SILENT_S", 0.01)
     with pytest.raises(ServingError, match="no sign of life"):
         world.server.start(ADDRESSES, workers=1)

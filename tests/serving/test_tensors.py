@@ -278,7 +278,7 @@ def test_a_matrix_of_another_width_is_named() -> None:
 def test_bytes_that_belong_to_nobody_are_refused() -> None:
     inputs = change(0, data="gone", parameters={"binary_data_size": 16})
     assert request(inputs, struct.pack("<2d", 1.5, math.nan)).ask.columns["x"] == [1.5, None]
-    with pytest.raises(RequestError, match="1 bytes behind the JSON belong to no input"):
+    with pytest.raises(RequestError, match="1 bytes after the JSON belong to no input"):
         request(inputs, b"x" * 17)
     with pytest.raises(RequestError, match=r"binary_data_size must be .* 15 are left"):
         request(inputs, b"x" * 15)

@@ -83,6 +83,13 @@ def test_what_is_no_part_is_none(values: list[Any]) -> None:
     assert found(values) is None
 
 
+@pytest.mark.parametrize("value", [[1, 2], {"hour": 1}, b"\xff\x00", []])
+def test_what_is_no_single_value_agrees_with_nothing(value: Any) -> None:
+    agree = calendar.agreements(pl.DataFrame({"x": [value] * 200, "n": [1] * 200}), MOMENTS)
+    assert agree["x"].shape == agree["n"].shape
+    assert not agree["x"].any()
+
+
 def test_a_flag_is_the_weekends_only_by_its_share_in_training() -> None:
     """A window of a few days may hold nothing but working days, and then any constant flag agrees."""
     flags = [datetime.fromtimestamp(at, UTC).weekday() >= 5 for at in MOMENTS]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import foldnorm
 from sklearn import metrics as sk
 
 from noria.kernel.errors import DataError
@@ -148,7 +149,10 @@ def test_the_table_says_what_the_formulas_do() -> None:
 
 def test_calibration_error_by_hand() -> None:
     """Two bins: 0.1 said and 0 seen on two rows, 0.9 said and 0.5 seen on two rows."""
-    assert calibration.expected_calibration_error([0, 0, 1, 0], [0.1, 0.1, 0.9, 0.9]) == pytest.approx(0.25)
+    y, p = np.array([0.0, 0, 1, 0]), np.array([0.1, 0.1, 0.9, 0.9])
+    gap, spread = 0.4, math.sqrt(0.5 * 0.5 / 2)  # of the second bin; the first is certain of its rate
+    chance = foldnorm(gap / spread, scale=spread).mean() - gap
+    assert calibration.debiased_ece(y, p) == pytest.approx(0.25 - chance / 2)
     rng = np.random.default_rng(2)
     p = rng.random(200_000)
-    assert calibration.expected_calibration_error(rng.random(200_000) < p, p) < 0.01
+    assert calibration.debiased_ece((rng.random(200_000) < p).astype(float), p) < 0.002

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import msgspec
 import numpy as np
@@ -73,6 +74,13 @@ def test_infinities_are_counted_but_make_no_edges(values: list[float]) -> None:
     column = one(values)
     assert all(map(math.isfinite, column.edges))
     assert (sum(column.counts), column.nulls) == (len(values), 0)
+
+
+@pytest.mark.parametrize("value", [-sys.float_info.max, sys.float_info.max])
+def test_the_largest_numbers_make_edges_that_json_has(value: float) -> None:
+    reference = profile.build(pl.DataFrame({"x": [value]}), ["x"])
+    assert all(map(math.isfinite, reference.columns["x"].edges))
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(reference)), Profile) == reference
 
 
 def test_a_column_may_be_called_anything() -> None:

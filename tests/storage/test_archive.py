@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from noria.kernel.errors import DataError
 from noria.kernel.names import digest_bytes
 from noria.storage import archive
+from noria.storage.file_names import safe_path
 
 PARTS = st.text(st.characters(codec="utf-8", exclude_characters="/\\\0"), min_size=1, max_size=60).filter(
     lambda part: part not in (".", "..") and len(part.encode()) <= 255
@@ -82,7 +83,7 @@ def test_anything_else_is_refused_in_words(data: bytes) -> None:
 @given(st.text(max_size=300))
 def test_a_safe_name_stays_below_its_folder(name: str) -> None:
     try:
-        safe = archive.safe(name)
+        safe = safe_path(name)
     except DataError:
         return
     root = Path("/folder/of/it")
@@ -100,7 +101,7 @@ def test_a_source_of_another_size_is_refused(size: int) -> None:
 def test_names_are_bounded() -> None:
     for name in ("a" * 256, "/".join(["a" * 200] * 30)):
         with pytest.raises(DataError, match="cannot be one"):
-            archive.safe(name)
+            safe_path(name)
     huge = tarfile.TarInfo("././@LongLink")
     huge.type, huge.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
     with pytest.raises(DataError, match="not a regular file"):

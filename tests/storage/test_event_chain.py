@@ -16,7 +16,7 @@ from noria.storage.clock import ClockStore
 from noria.storage.connection import Database
 from noria.storage.events import GENESIS, HASHED, ChainEnd, EventStore
 from noria.storage.heads import HeadStore
-from noria.storage.stat_index import StatIndex
+from noria.storage.ledger import Ledger
 
 TEXTS = ["plain", "", "ä€🙂", 'quote " and \\', "line\nbreak", "\x7f", "x" * 5000]
 
@@ -30,8 +30,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def events(database: Database) -> EventStore:
-    clock = ClockStore(database)
-    store = clock.events = EventStore(database, clock, HeadStore(database, StatIndex(database)))
+    store = EventStore(database, HeadStore(database))
     for number, text in enumerate(TEXTS):
         store.append("p" if number % 2 else "q", f"kind.{number % 3}", f"s{number}", text, {"b": number, "a": text}, "cli:ä")
     return store
@@ -150,16 +149,18 @@ def test_a_transaction_that_failed_leaves_no_gap(events: EventStore, database: D
 
 
 @pytest.mark.parametrize("speed", [0.0, 1.0, 60.0, 86_400.0])
-def test_the_projects_clock_stands_in_events(events: EventStore, database: Database, speed: float) -> None:
-    clock = ClockStore(database)
-    clock.events = events
-    clock.set("p", 1_356_998_400.0, speed)
+def test_the_projects_clock_stands_in_events(tmp_path: Path, speed: float) -> None:
+    ledger = Ledger.open(tmp_path)
+    events, clock = ledger.events, ClockStore(ledger, "p")
+    clock.set(1_356_998_400.0, speed)
     told = events.tail("p", kinds=["clock.set"])[-1]
     assert told.text == f"the project clock stands at 2013-01-01 00:00 UTC, speed {speed:g}"
     later = events.append("p", "x", "y", "z")
-    known = clock.read("p")
+    known = clock.read()
     assert known is not None
     assert later.clock_at == pytest.approx(1_356_998_400.0 + (later.at - known.wall) * speed)
-    assert later.clock_speed == speed == clock.speed("p")
-    assert events.append("q", "x", "y", "z").clock_speed == 1.0 == clock.speed("q")
-    assert clock.read("q") is None
+    assert later.clock_speed == speed == clock.speed()
+    other = ClockStore(ledger, "q")
+    assert events.append("q", "x", "y", "z").clock_speed == 1.0 == other.speed()
+    assert other.read() is None
+    ledger.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from noria.kernel.errors import LeaseLostError
+from noria.storage.jobs import JobStore
 from noria.storage.lease import HeldJob, is_holder_gone
 from noria.storage.ledger import Ledger
 
@@ -56,15 +57,15 @@ def test_an_owner_elsewhere_or_alive_keeps_its_lease(ledger: Ledger) -> None:
     assert not is_holder_gone(f"{here}:1")
     assert not is_holder_gone("elsewhere:999999999")
     assert not is_holder_gone("nonsense")
-    ledger.jobs.add("p", "rollout", "r", dedupe="rollout:r")
-    assert ledger.jobs.claim("p", ("rollout",), "elsewhere:999999999", 60.0, "r") is not None
+    JobStore(ledger, "p").add("rollout", "r", dedupe="rollout:r")
+    assert JobStore(ledger, "p").claim(("rollout",), "elsewhere:999999999", 60.0, "r") is not None
     assert HeldJob.claim(ledger, "p", "rollout", "r") is None
 
 
 def test_who_was_wrongly_taken_for_dead_changes_nothing_any_more(ledger: Ledger) -> None:
-    ledger.jobs.add("p", "rollout", "r", dedupe="rollout:r")
-    first = ledger.jobs.claim("p", ("rollout",), "one:1", 60.0, "r")
+    JobStore(ledger, "p").add("rollout", "r", dedupe="rollout:r")
+    first = JobStore(ledger, "p").claim(("rollout",), "one:1", 60.0, "r")
     assert first is not None
-    assert ledger.jobs.claim("p", ("rollout",), "two:2", 60.0, "r", gone="one:1") is not None
+    assert JobStore(ledger, "p").claim(("rollout",), "two:2", 60.0, "r", gone="one:1") is not None
     with pytest.raises(LeaseLostError):
-        ledger.jobs.check(first)
+        JobStore(ledger, "p").check(first)

@@ -22,7 +22,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from noria.storage.locks import Locks
-with getattr(Locks(Path(sys.argv[1])), sys.argv[2])(*sys.argv[3:], *([lambda: None] if sys.argv[2] == "alone" else [])):
+with getattr(Locks(Path(sys.argv[1])), sys.argv[2])(*sys.argv[3:], *([lambda: None] if sys.argv[2] == "hold_exclusive" else [])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -48,45 +48,45 @@ def another_process(folder: Path, *lock: str) -> Iterator[subprocess.Popen[bytes
 
 def test_one_holds_a_name_and_all_let_go_when_they_die(tmp_path: Path) -> None:
     locks = Locks(tmp_path)
-    with another_process(tmp_path, "held", "step", "name") as holder:
-        with pytest.raises(BusyError), locks.held("step", "name", give_up):
+    with another_process(tmp_path, "hold", "step", "name") as holder:
+        with pytest.raises(BusyError), locks.hold("step", "name", give_up):
             pass
-        with locks.held("step", "other", give_up), locks.held("turn", "name", give_up):
+        with locks.hold("step", "other", give_up), locks.hold("turn", "name", give_up):
             pass
         holder.kill()
         holder.wait(60)
-        with locks.held("step", "name", give_up):
+        with locks.hold("step", "name", give_up):
             pass
 
 
 def test_users_are_many_and_who_is_alone_is_alone(tmp_path: Path) -> None:
     locks = Locks(tmp_path)
-    with another_process(tmp_path, "using", "blobs"):
-        with locks.using("blobs", give_up):
+    with another_process(tmp_path, "hold_shared", "blobs"):
+        with locks.hold_shared("blobs", give_up):
             pass
-        with pytest.raises(BusyError), locks.alone("blobs", give_up):
+        with pytest.raises(BusyError), locks.hold_exclusive("blobs", give_up):
             pass
-    with another_process(tmp_path, "alone", "blobs"):
-        with pytest.raises(BusyError), locks.using("blobs", give_up):
+    with another_process(tmp_path, "hold_exclusive", "blobs"):
+        with pytest.raises(BusyError), locks.hold_shared("blobs", give_up):
             pass
-        with pytest.raises(BusyError), locks.alone("blobs", give_up):
+        with pytest.raises(BusyError), locks.hold_exclusive("blobs", give_up):
             pass
-        with locks.using("others", give_up):
+        with locks.hold_shared("others", give_up):
             pass
-    with locks.alone("blobs", give_up):
+    with locks.hold_exclusive("blobs", give_up):
         pass
 
 
 def test_a_lock_leaves_no_file_and_an_error_inside_frees_it(tmp_path: Path) -> None:
     locks = Locks(tmp_path / "locks")
-    with pytest.raises(ZeroDivisionError), locks.held("a", "n"):
+    with pytest.raises(ZeroDivisionError), locks.hold("a", "n"):
         raise ZeroDivisionError
     assert list((tmp_path / "locks").iterdir()) == []
-    with locks.held("a", "../../etc/passwd\0"):
+    with locks.hold("a", "../../etc/passwd\0"):
         assert [path.parent for path in (tmp_path / "locks").iterdir()] == [tmp_path / "locks"]
-    with locks.using("a"):
+    with locks.hold_shared("a"):
         pass
-    with locks.held("a", "n", give_up):
+    with locks.hold("a", "n", give_up):
         pass
 
 
@@ -97,7 +97,7 @@ def test_threads_take_turns(tmp_path: Path) -> None:
 
     def work() -> None:
         for _ in range(5):
-            with Locks(tmp_path / "locks").held("count", "x"):
+            with Locks(tmp_path / "locks").hold("count", "x"):
                 counter.write_text(str(int(counter.read_text()) + 1))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -110,14 +110,14 @@ def test_threads_take_turns(tmp_path: Path) -> None:
 
 def test_who_waits_is_asked_again_and_again(tmp_path: Path) -> None:
     locks, asked = Locks(tmp_path), []
-    with another_process(tmp_path, "held", "a", "n") as holder:
+    with another_process(tmp_path, "hold", "a", "n") as holder:
 
         def waiting() -> None:
             asked.append(time.monotonic())
             if len(asked) == 3:
                 holder.kill()
 
-        with locks.held("a", "n", waiting):
+        with locks.hold("a", "n", waiting):
             pass
     assert len(asked) >= 3
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from noria.kernel.errors import StoreError
 from noria.storage.connection import Database
+from noria.storage.ledger import Ledger
 from noria.storage.projects import ProjectStore
 from noria.storage.small_blobs import AT_ONCE, PackedBlob, SmallBlobs
 from noria.storage.stat_index import StatEntry, StatIndex
@@ -144,22 +145,23 @@ MARKS = st.dictionaries(
 def test_marks_are_a_mapping_for_each_project_and_place(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str, dict[str, str]]]
 ) -> None:
-    made = Database(tmp_path_factory.mktemp("m") / "ledger.db")
-    marks, expected = StatIndex(made), dict[tuple[str, str], dict[str, StatEntry]]()
+    made = Ledger.open(tmp_path_factory.mktemp("m"))
+    expected = dict[tuple[str, str], dict[str, StatEntry]]()
     for verb, project, place, names in steps:
         held = expected.setdefault((project, place), {})
         if verb == "put":
             entries = {name: StatEntry(seen, "d" + seen) for name, seen in names.items()}
-            marks.put(project, place, entries)
+            StatIndex(made, project).put(place, entries)
             held |= entries
         else:
-            marks.drop(project, place, names)
+            StatIndex(made, project).drop(place, names)
             for name in names:
                 held.pop(name, None)
     for (project, place), held in expected.items():
-        assert marks.all(project, place) == held
-        assert list(marks.each(project, place)) == [(name, held[name].seen, held[name].digest) for name in sorted(held)]
-    assert marks.all("nobody", "data:a") == {}
+        marks = StatIndex(made, project)
+        assert marks.all(place) == held
+        assert list(marks.each(place)) == [(name, held[name].seen, held[name].digest) for name in sorted(held)]
+    assert StatIndex(made, "nobody").all("data:a") == {}
     made.close()
 
 

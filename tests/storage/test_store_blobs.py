@@ -174,7 +174,7 @@ def test_a_writer_that_is_killed_leaves_whole_blobs_only(blobs: BlobStore, tmp_p
     assert done.returncode == -9
     found = list(blobs.each())
     assert len(found) == kept
-    assert all(blobs.sound(stored.digest) for stored in found)
+    assert all(blobs.is_sound(stored.digest) for stored in found)
     assert dict(blobs.put_files(paths)) == {path: blake3(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -187,7 +187,7 @@ def test_blobs_whose_bytes_were_lost_are_written_anew(blobs: BlobStore, tmp_path
         place.chmod(0o644)
         place.write_bytes(bytes(600))
     later = BlobStore(blobs.root)
-    assert not any(later.sound(digest) for digest in digests.values())
+    assert not any(later.is_sound(digest) for digest in digests.values())
     assert dict(later.put_files(paths)) == digests
     assert all(later.read(digest) == path.read_bytes() for path, digest in digests.items())
 
@@ -403,6 +403,6 @@ def test_a_writer_that_is_killed_while_it_packs_leaves_whole_blobs_only(blobs: B
     assert killed.returncode == -9
     kept = [stored.digest for stored in blobs.each()]
     assert 100 < len(kept) < 400
-    assert all(blobs.sound(digest) for digest in kept)
+    assert all(blobs.is_sound(digest) for digest in kept)
     assert len(list(blobs.put_files(sorted(files.iterdir())))) == 400
     assert len(list(blobs.each())) == 400

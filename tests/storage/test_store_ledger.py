@@ -22,6 +22,8 @@ from noria.releases.store import ReleaseStore
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.storage import connection
+from noria.storage.clock import ClockStore
+from noria.storage.jobs import JobStore
 from noria.storage.ledger import Ledger
 
 
@@ -110,10 +112,10 @@ def test_a_missing_or_moved_event_breaks_the_chain(ledger: Ledger, tmp_path: Pat
 
 
 def test_events_carry_the_replays_clock(ledger: Ledger) -> None:
-    ledger.clock.set("p", 1_000_000.0, 0.0)
+    ClockStore(ledger, "p").set(1_000_000.0, 0.0)
     event = ledger.events.append("p", "kind", "s", "t")
     assert (event.clock_at, event.clock_speed) == (1_000_000.0, 0.0)
-    assert ledger.clock.now("p") == 1_000_000.0
+    assert ClockStore(ledger, "p").now() == 1_000_000.0
 
 
 def test_every_row_in_is_passed_or_quarantined(ledger: Ledger) -> None:
@@ -160,11 +162,11 @@ def test_routes_grow_by_revisions_and_notice_a_race(ledger: Ledger) -> None:
 
 def test_two_threads_never_hold_the_same_job(ledger: Ledger) -> None:
     for i in range(30):
-        ledger.jobs.add("p", "turn", str(i), dedupe=str(i))
+        JobStore(ledger, "p").add("turn", str(i), dedupe=str(i))
     taken: list[tuple[str, int]] = []
 
     def work() -> None:
-        while (job := ledger.jobs.claim("p", ("turn",), threading.current_thread().name, 60.0)) is not None:
+        while (job := JobStore(ledger, "p").claim(("turn",), threading.current_thread().name, 60.0)) is not None:
             taken.append((job.id, job.fence))
 
     threads = [threading.Thread(target=work, name=f"engine-{i}") for i in range(4)]
@@ -176,29 +178,29 @@ def test_two_threads_never_hold_the_same_job(ledger: Ledger) -> None:
 
 
 def test_an_engine_that_was_paused_cannot_write_any_more(ledger: Ledger) -> None:
-    ledger.jobs.add("p", "turn", "p", dedupe="turn")
-    paused = ledger.jobs.claim("p", ("turn",), "one", lease_s=-1.0)  # a lease that ran out at once
-    other = ledger.jobs.claim("p", ("turn",), "two", lease_s=60.0)
+    JobStore(ledger, "p").add("turn", "p", dedupe="turn")
+    paused = JobStore(ledger, "p").claim(("turn",), "one", lease_s=-1.0)  # a lease that ran out at once
+    other = JobStore(ledger, "p").claim(("turn",), "two", lease_s=60.0)
     assert paused is not None
     assert other is not None
     assert other.fence == paused.fence + 1
 
     def writes_late() -> None:
         with ledger.transaction():
-            ledger.jobs.check(paused)
+            JobStore(ledger, "p").check(paused)
             RouteStore(ledger, "p").put(route("a"))
 
     with pytest.raises(LeaseLostError):
         writes_late()
     assert RouteStore(ledger, "p").get("production") is None
-    ledger.jobs.check(other)
-    ledger.jobs.finish(other, "done")
-    assert ledger.jobs.add("p", "turn", "p", dedupe="turn") is not None
+    JobStore(ledger, "p").check(other)
+    JobStore(ledger, "p").finish(other, "done")
+    assert JobStore(ledger, "p").add("turn", "p", dedupe="turn") is not None
 
 
 def test_a_job_that_always_kills_its_engine_is_given_up(ledger: Ledger) -> None:
-    ledger.jobs.add("p", "turn", "p", dedupe="turn")
-    claims = [ledger.jobs.claim("p", ("turn",), "e", lease_s=-1.0) for _ in range(7)]
+    JobStore(ledger, "p").add("turn", "p", dedupe="turn")
+    claims = [JobStore(ledger, "p").claim(("turn",), "e", lease_s=-1.0) for _ in range(7)]
     assert [c is not None for c in claims] == [True] * 5 + [False] * 2
     assert ledger.events.tail("p", kinds=("job.dead",))
 

@@ -32,7 +32,7 @@ from noria.releases.store import ReleaseStore
 from noria.serving.tallies import Tally
 from noria.storage import blobs as blob_store
 from noria.storage.blobs import BlobStore
-from noria.storage.jobs import ATTEMPTS
+from noria.storage.jobs import ATTEMPTS, JobStore
 from noria.storage.ledger import Ledger
 
 PINS = Pins("c" * 40, None, {"flights": "a" * 64}, "b" * 64, "d" * 64, "e" * 64)
@@ -90,9 +90,9 @@ def test_an_earlier_version_of_a_file_arrives_again(books: Ledger) -> None:
     first = "a" * 64
     arrival(books, "april", "a")
     april = DataStore(books, "p").current("flights")
-    assert DataStore(books, "p").seen("flights", "april", first) is not None
+    assert DataStore(books, "p").find_judgement("flights", "april", first) is not None
     arrival(books, "april", "b")
-    assert DataStore(books, "p").seen("flights", "april", first) is None
+    assert DataStore(books, "p").find_judgement("flights", "april", first) is None
     arrival(books, "april", "a")
     assert DataStore(books, "p").current("flights") == april
     assert len(DataStore(books, "p").deliveries(10)) == 3
@@ -101,7 +101,7 @@ def test_an_earlier_version_of_a_file_arrives_again(books: Ledger) -> None:
 def test_a_refused_file_is_judged_once_and_leaves_the_accepted_one(books: Ledger) -> None:
     arrival(books, "may", "a")
     arrival(books, "may", "b", accepted=False)
-    seen = DataStore(books, "p").seen("flights", "may", "b" * 64)
+    seen = DataStore(books, "p").find_judgement("flights", "may", "b" * 64)
     assert seen is not None
     assert not seen.accepted
     assert [f.digest for f in DataStore(books, "p").current("flights").files] == ["a" * 64]
@@ -180,36 +180,37 @@ def test_turns_are_found_while_unfinished(books: Ledger) -> None:
 
 
 def test_a_dead_job_does_not_hide_the_next(books: Ledger) -> None:
-    books.jobs.add("p", "turn", "cursed")
+    JobStore(books, "p").add("turn", "cursed")
     for _ in range(ATTEMPTS):
-        assert books.jobs.claim("p", ["turn"], "engine", -1.0) is not None  # the lease is over at once
-    healthy = books.jobs.add("p", "turn", "healthy")
-    claimed = books.jobs.claim("p", ["turn"], "engine", 60.0)
+        assert JobStore(books, "p").claim(["turn"], "engine", -1.0) is not None  # the lease is over at once
+    healthy = JobStore(books, "p").add("turn", "healthy")
+    claimed = JobStore(books, "p").claim(["turn"], "engine", 60.0)
     assert claimed is not None
     assert (claimed.id, claimed.fence) == (healthy, 1)
     assert [e.kind for e in books.events.tail("p")] == ["job.dead"]
-    books.jobs.finish(claimed, "done")
-    assert books.jobs.stats("p") == {"dead": 1, "done": 1}
+    JobStore(books, "p").finish(claimed, "done")
+    assert JobStore(books, "p").stats() == {"dead": 1, "done": 1}
 
 
 CLAIMER = """
 import sys
 from pathlib import Path
 from noria.kernel.errors import LeaseLostError
+from noria.storage.jobs import JobStore
 from noria.storage.ledger import Ledger
 books, me, begun = Ledger.open(Path(sys.argv[1])), sys.argv[2], ""
-while (job := books.jobs.claim("p", ("turn",), me, 30.0)) is not None:
+while (job := JobStore(books, "p").claim(("turn",), me, 30.0)) is not None:
     print(job.id, job.fence, flush=True)
     if not begun:
         begun = sys.stdin.readline()  # until the other engine holds a job too
     try:
         with books.transaction():
-            books.jobs.check(job)
+            JobStore(books, "p").check(job)
             books.events.append("p", "worked", job.subject, me)
             if int(job.subject) % 3 == 0 and job.fence < 3:
-                books.jobs.release(job, 0.0)
+                JobStore(books, "p").release(job, 0.0)
             else:
-                books.jobs.finish(job, "done")
+                JobStore(books, "p").finish(job, "done")
     except LeaseLostError:
         print("lost", flush=True)
 """
@@ -218,7 +219,7 @@ while (job := books.jobs.claim("p", ("turn",), me, 30.0)) is not None:
 def test_two_engines_never_hold_a_job_under_one_fence(tmp_path: Path) -> None:
     books = Ledger.open(tmp_path)
     for i in range(60):
-        books.jobs.add("p", "turn", str(i))
+        JobStore(books, "p").add("turn", str(i))
     engines = [
         subprocess.Popen(
             [sys.executable, "-c", CLAIMER, str(tmp_path), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -233,7 +234,7 @@ def test_two_engines_never_hold_a_job_under_one_fence(tmp_path: Path) -> None:
     said += [line for engine in engines for line in engine.communicate()[0].splitlines()]
     assert "lost" not in said
     assert len(said) == len(set(said)) == 40 + 20 * 3  # each third job is given back twice
-    assert books.jobs.stats("p") == {"done": 60}
+    assert JobStore(books, "p").stats() == {"done": 60}
     events = books.events.tail("p", limit=1000)
     assert len(events) == len(said)
     assert {e.text for e in events} == {"one", "two"}

@@ -193,7 +193,7 @@ def test_a_ledger_of_the_first_schema_keeps_its_rows(tmp_path: Path) -> None:
     old.execute("INSERT INTO turn_records VALUES ('t1', 'pin', '{\"commit\":\"c\"}')")
     old.close()
     books = Ledger.open(tmp_path)
-    seen = DataStore(books, "p").seen("flights", "f", "a")
+    seen = DataStore(books, "p").find_judgement("flights", "f", "a")
     assert seen is not None
     assert (seen.id, seen.rows_in, seen.reason) == ("d1", 5, "fine")
     assert TurnStore(books, "p").recorded("t1", "pin") == {"commit": "c"}

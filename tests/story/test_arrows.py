@@ -88,7 +88,7 @@ def test_a_branch_that_goes_back_is_a_trigger_again(line: SmallLine) -> None:
     git(line.home, "reset", "-q", "--hard", "HEAD~1")
     assert line.look() == 1
     told = TriggerStore.of(line.context).pending()[-1].reason
-    assert told.endswith(f"first (the branch went back to it: it is without {second[:10]}, which came before)")
+    assert told.endswith(f"first (the branch went back to it: it no longer holds {second[:10]}, its former head)")
 
 
 # -- data -> snapshot
@@ -111,7 +111,7 @@ def test_accepted_files_are_the_snapshot_whatever_their_order_and_refused_ones_a
             found.add(head.digest)
             refused = line.events("data.quarantined")
             assert len(refused) == 3
-            assert all(text.endswith("rows hold 1 values other than 0, 1") for text in refused)  # and not which: it is a row
+            assert all(text.endswith("rows hold 1 value other than 0, 1") for text in refused)  # and not which: it is a row
     assert len(found) == 1
 
 
@@ -121,10 +121,10 @@ def test_accepted_files_are_the_snapshot_whatever_their_order_and_refused_ones_a
         ("id,a,y\n1,99.5,1\n2,0.5,0\n", "a: 1 of 2 rows lie outside -10 to 10 (0 below, 1 above)"),
         ("id,a,y\n1,-10,1\n2,-10.001,0\n", "a: 1 of 2 rows lie outside -10 to 10 (1 below, 0 above)"),
         ("id,a,y\n1,0.5,1\n1,0.6,0\n", "1 of 2 rows repeat the (id) of a row before them in this file"),
-        ("id,a,y\n1,,1\n", "a: 100 % of 1 rows are empty; the contract allows 0 %"),
+        ("id,a,y\n1,,1\n", "a: 100 % of 1 row are empty; the contract allows 0 %"),
         (
             "id,b,y\n1,2,1\n",
-            "has the column b, which the files that were accepted before have not; listed in contracts/points.yaml, it is taken",
+            "has the column b, which the files accepted before have not; listed in contracts/points.yaml, it is taken",
         ),
         ("", "is empty (0 bytes)"),
         ("\x00\x01\x02", "is named .csv but is not text"),
@@ -481,7 +481,8 @@ def test_a_breach_asks_for_one_turn_and_no_oftener_than_the_policy_lets(tmp_path
         assert learn(line.context, line.project, (later,)) is None
         (declined,) = line.events("retrain.declined")
         assert declined == (
-            "v1: it sank again; no new turn yet: 2 turns started within 24 h; at most 2 may: the next may start in 24.0 h"
+            "v1: it sank again; no new turn yet: 2 turns started within 1 d, and retrain.at_most allows 2: "
+            "the next may start in 1 d"
         )
         line.clock(MONDAY + DAY_S)
         assert learn(line.context, line.project, (later,)) is not None  # the boundary itself is free again

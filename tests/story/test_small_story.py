@@ -59,7 +59,7 @@ def test_a_canary_promotes_the_good_and_rolls_back_the_bad(small: Small) -> None
 def test_rollback_and_promote_by_hand(small: Small) -> None:
     ran = small.noria("rollback", "--json")
     assert ran.code == 1, ran
-    assert "nothing to go back to" in ran.error
+    assert "no release to return to" in ran.error
     assert "noria releases" in ran.error
     small.edit("model.py", "LogisticRegression()", "LogisticRegression(C=0.3)")
     small.commit("second")

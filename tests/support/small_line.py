@@ -39,6 +39,7 @@ from noria.predictions.records import Feedback, Prediction
 from noria.predictions.writer import LogWriter
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
 from noria.storage.ledger import Ledger
 
 DAY_S = 86_400.0
@@ -223,7 +224,7 @@ class SmallLine:
             time.sleep(0.002)
 
     def clock(self, at: float) -> None:
-        self.ledger.clock.set(self.name, at, 0.0)
+        ClockStore.of(self).set(at, 0.0)
 
     # -- the parts of a daemon, one call each
 

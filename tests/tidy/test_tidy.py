@@ -30,8 +30,8 @@ MACHINE = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "home/[a-z]",
 HOSTS = re.compile(
     r"\b(" + "|".join(["py" + "pi", "npm" + "js", "python" + "hosted", "conda" + r"\.", "crates" + r"\.io"]) + r")\b", re.I
 )
-UNUSED = {  # tested, and not yet used: wire them or remove them
-    "noria.stats.calibration",  # no evaluation reads it
+UNUSED = {  # imported by no other file of the package, and why
+    "noria.config.schema",  # `python -m` writes schema.json with it, and docs/make.py a page: no command needs it
 }
 TASKS_NAMED = {  # who names a task instead of asking its definition, and why
     "noria.kernel.task": "the names themselves",
@@ -40,7 +40,6 @@ TASKS_NAMED = {  # who names a task instead of asking its definition, and why
     "noria.models.frameworks.graph_files": "translates an operator of ONNX",
     "noria.models.frameworks.pickled": "translates a kind of scikit-learn's estimators",
     "noria.models.frameworks.statsmodels": "translates a class of statsmodels",
-    "noria.stats.calibration": "what it computes is defined for two classes",
 }
 STARTED = {"__main__"}  # `python -m` runs these
 

@@ -81,7 +81,7 @@ CHANGES: dict[str, Change] = {
     ),
     "a release gone": lambda s: (
         replace(s, releases=without(s.releases, version="v3")),
-        "v3 was sealed, and the ledger has no such release any more",
+        "v3 was sealed, but is no longer in the ledger",
     ),
     "a release of nobody": lambda s: (
         replace(s, releases=[*s.releases, replace(named(s, "v3"), version="v9", turn_id=None)]),
@@ -131,7 +131,7 @@ CHANGES: dict[str, Change] = {
     ),
     "a turn gone": lambda s: (
         replace(s, turns=without(list(s.turns), id=first_turn(s).id)),
-        f"turn {first_turn(s).id} started, and the ledger has no such turn any more",
+        f"turn {first_turn(s).id} started, but is no longer in the ledger",
     ),
     "a run": lambda s: (
         replace(s, runs=[(run, OTHER if at == 0 else digest) for at, (run, digest) in enumerate(s.runs)]),
@@ -139,7 +139,7 @@ CHANGES: dict[str, Change] = {
     ),
     "a run gone": lambda s: (
         replace(s, runs=list(s.runs)[1:]),
-        f"run {next(iter(s.runs))[0]} was recorded, and the ledger has no such run any more",
+        f"run {next(iter(s.runs))[0]} was recorded, but is no longer in the ledger",
     ),
 }
 

@@ -86,11 +86,11 @@ def test_a_pin_keeps_one_snapshot_under_its_name_and_project(tmp_path: Path) -> 
     assert store.unpin("golden") == "a" * 64
     with pytest.raises(NotFoundError) as gone:
         store.unpin("golden")
-    assert (gone.value.message, gone.value.hint) == ("nothing is pinned as golden", "`noria data log` shows what is.")
+    assert (gone.value.message, gone.value.hint) == ("there is no pin golden", "`noria data log` shows the pins.")
     assert [(one.project, one.digest) for one in [*store.pins(), *other.pins()]] == [("q", "b" * 64)]
     for before in (10.0, 30.0, 20.0):
         KeepStore(ledger, "p").note_collection(before)
-    assert (KeepStore(ledger, "p").collected_before(), KeepStore(ledger, "q").collected_before()) == (
+    assert (KeepStore(ledger, "p").collection_time(), KeepStore(ledger, "q").collection_time()) == (
         30.0,
         0.0,
     )  # the farthest counts

@@ -7,8 +7,9 @@ Exports ``main`` (the console script), ``execute``, ``group`` and ``commands`` (
 from __future__ import annotations
 
 import atexit
-import contextlib
+import gc
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -18,38 +19,43 @@ import click
 
 from noria import __version__
 from noria.cli import streams
+from noria.cli.interrupts import heard_interrupts, say_interrupted
 from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ExitCode, emit_error
 from noria.kernel.error_table import row_of
-from noria.kernel.errors import NoriaError, UsageError
+from noria.kernel.errors import NoriaError, StoreError, UsageError
+
+YOUNG = 50_000  # new objects before the first collection: loading a command makes as many, and all of them stay
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> where it lives, one line of help; those of the table of actions are beside it
     "init": ("noria.cli.init:command", "Write a small working project here, or one for your own data."),
-    "demo": ("noria.cli.demo:command", "Show a year of deliveries on real flights, in minutes."),
+    "demo": ("noria.cli.demo:command", "Play a year of releases on real flight data, in minutes."),
     "check": ("noria.cli.check:command", "Check configuration, code and data, in seconds."),
-    "run": ("noria.cli.run:command", "Turn the wheel once, here and now."),
+    "run": ("noria.cli.run:command", "Run one turn: train, evaluate, gate, release, roll out."),
     "up": ("noria.cli.up:command", "Start the daemon, the model server and the console."),
-    "status": ("noria.cli.status:command", "Who serves what, and what happened lately."),
+    "status": ("noria.cli.status:command", "Show what serves where, and what happened recently."),
     "runs": ("noria.cli.runs:command", "List the latest turns; search, tag and annotate runs."),
-    "show": ("noria.cli.show:command", "Tell the whole story of a release, run, turn or delivery."),
+    "show": ("noria.cli.show:command", "Show everything recorded of a release, run, turn or delivery."),
     "diff": ("noria.cli.diff:command", "Compare two runs: code, data, parameters, metrics, plots."),
-    "releases": ("noria.cli.releases:command", "List the releases."),
-    "release": ("noria.cli.release:command", "Import a model from elsewhere; withdraw a release, lift a bar."),
-    "rollout": ("noria.cli.rollout:command", "Where a delivery stands; hold, resume, abort, simulate it."),
-    "reproduce": ("noria.cli.reproduce:command", "Build a release again from its record, and compare."),
-    "serve": ("noria.cli.serve:command", "Serve one release alone: no daemon, no project; for containers."),
-    "predict": ("noria.cli.predict:command", "Ask the model server for a prediction; or score whole files."),
-    "feedback": ("noria.cli.feedback:command", "Tell what really happened: a label for a prediction."),
-    "predictions": ("noria.cli.predictions:command", "List what was answered, from the prediction log."),
-    "data": ("noria.cli.data:command", "Versions of your data: list, compare, copy out, keep, verify."),
-    "gc": ("noria.cli.gc:command", "Say what nothing needs any more; with --yes, delete it."),
+    "report": ("noria.cli.report:command", "Show the report of an evaluated candidate, passed or failed."),
+    "releases": ("noria.cli.releases:command", "List, export and verify releases."),
+    "release": ("noria.cli.release:command", "Import a model as a release; withdraw a release, lift its bar."),
+    "policy": ("noria.cli.policy:command", "Show what changes of the policy in force; approve it."),
+    "rollout": ("noria.cli.rollout:command", "Show the rollout under way; hold, resume, abort, simulate one."),
+    "reproduce": ("noria.cli.reproduce:command", "Rebuild a release from its record, and compare."),
+    "serve": ("noria.cli.serve:command", "Serve releases without daemon or project, as in a container."),
+    "predict": ("noria.cli.predict:command", "Ask the model server for predictions, or score whole files."),
+    "feedback": ("noria.cli.feedback:command", "Record what really happened: the label of a prediction."),
+    "predictions": ("noria.cli.predictions:command", "List logged predictions, with their labels."),
+    "data": ("noria.cli.data:command", "List, compare, check out, pin and verify versions of your data."),
+    "gc": ("noria.cli.gc:command", "List what is no longer needed; with --yes, delete it."),
     "audit": ("noria.cli.audit:command", "Read and verify the audit log."),
     "doctor": ("noria.cli.doctor:command", "Check this installation and this project's state."),
 }
 
 
 def commands() -> dict[str, str]:
-    """Every command with its one line of help, in the order people meet them."""
+    """Returns every command with its line of help, in the order in which people need them."""
     from noria.engine.action_table import at_the_top  # most commands need no table
 
     found: dict[str, str] = {}
@@ -61,7 +67,7 @@ def commands() -> dict[str, str]:
 
 
 class CommandGroup(LazyGroup):
-    """All commands: those of the table above, and those of the table of actions."""
+    """All commands: those of the table above and those of the action table."""
 
     def lines(self) -> dict[str, str]:
         return commands()
@@ -71,7 +77,7 @@ class CommandGroup(LazyGroup):
 
 
 def _acting(name: str) -> click.Command | None:
-    """The command of an action."""
+    """Returns the command of an action."""
     from noria.engine.action_table import at_the_top  # most commands need no table
 
     action = at_the_top().get(name)
@@ -99,7 +105,7 @@ def group(ctx: click.Context, start: Path) -> None:
     Start with an example:   noria init hello && cd hello && noria run
     Or with your own table:  noria init --data customers.csv --label churned
 
-    Exit codes: 0 passed, 1 the verdict is no, 2 usage, 3 not enough data, 4 infrastructure.
+    Exit codes: 0 success, 1 the verdict is no, 2 wrong usage, 3 not enough data, 4 infrastructure failure.
     """
     ctx.obj = start
 
@@ -108,35 +114,42 @@ def main() -> NoReturn:
     """The console script ``noria``."""
     streams.speak_utf8()
     streams.open_streams()
-    leave(execute(sys.argv[1:]))
+    gc.set_threshold(YOUNG)
+    code = execute(sys.argv[1:])
+    failure = streams.output_failure()
+    if failure is not None:  # the command did its work: a program that reads the exit code alone must not think it has all
+        emit_error(StoreError(f"standard output could not be written, and lacks a part: {failure.strerror}"), as_json=False)
+        code = ExitCode.INFRASTRUCTURE
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:
-    """End this process as the interpreter would, but for taking itself down.
+    """Ends this process as the interpreter would, but without tearing the interpreter down.
 
-    Libraries have threads of their own, such as those by which Arrow reads ahead. One that lets go of a Python object, or calls
-    one, while the interpreter is taken down aborts the process: the command is done, and its exit code would be 134.
+    Libraries have threads of their own, such as Arrow's read-ahead. A thread that releases or calls a Python object while the
+    interpreter shuts down aborts the process: the command would have done its work and exit with 134.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the command has ended: a late Ctrl-C ends the process, and prints no trace
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls first: threads that are no daemons end
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # it was closed, or nobody reads it
-            stream.flush()
+        streams.flush(stream)
     os._exit(code)
 
 
 def execute(arguments: list[str]) -> int:
-    """Run one command line; returns the exit code. Every error ends as one clear message, never a trace."""
+    """Runs one command line and returns the exit code. Every error ends as one clear message, never a traceback."""
     as_json = "--json" in arguments
     try:
-        result = group.main(args=arguments, prog_name="noria", standalone_mode=False)
+        with heard_interrupts():
+            result = group.main(args=arguments, prog_name="noria", standalone_mode=False)
     except NoriaError as error:
         emit_error(error, as_json)
         return row_of(type(error)).exit_code
     except click.ClickException as error:
         return _usage(error, as_json)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        say_interrupted()
         return ExitCode.INTERRUPTED
     except SystemExit:
         raise

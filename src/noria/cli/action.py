@@ -1,4 +1,4 @@
-"""The commands by which a person acts, each made from its entry in the table of actions."""
+"""Makes the command of each action from its entry in the action table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noria.engine.action_table import below
 
 
 class ActionCommand(click.Command):
-    """One that says in the words of the control API what is missing."""
+    """The command of an action: a missing argument is named in the words of the control API."""
 
     action: Action
 
@@ -30,7 +30,7 @@ class ActionCommand(click.Command):
 
 
 class ActionGroup(LazyGroup):
-    """A group that has the actions of its name among its commands."""
+    """A group whose commands include the actions of its name."""
 
     def lines(self) -> dict[str, str]:
         return dict(sorted({**super().lines(), **{name: one.line for name, one in below(self.name or "").items()}}.items()))
@@ -41,7 +41,7 @@ class ActionGroup(LazyGroup):
 
 
 def command_of(action: Action) -> click.Command:
-    """The command that does it."""
+    """Builds the command that performs the action."""
 
     @json_option
     @pass_home

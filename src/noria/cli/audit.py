@@ -31,9 +31,9 @@ def command() -> None:
 @json_option
 @pass_home
 def verify(home: Home, as_json: bool) -> int:
-    """Check the hash chain, that its end is the one that was signed, and that what holds now is what the events say.
+    """Verify the hash chain, its signed end, and that the present state agrees with the events.
 
-    It works offline, and where nothing can be written. Exit code 1 when something is wrong.
+    Works offline, and on a state folder that cannot be written. Exit code 1 when something is wrong.
 
     \b
     Example:  noria audit verify
@@ -52,10 +52,9 @@ def verify(home: Home, as_json: bool) -> int:
 @json_option
 @pass_home
 def accept(home: Home, as_json: bool) -> None:
-    """Sign the log as it stands now, after a verification found that events are missing and nobody can put them back.
+    """Sign the log as it is now, after a verification found events missing that nobody can restore.
 
-    What was found goes into the log, and stays there. State that no event bears out is told no more. A broken chain is not mended
-    by it.
+    The findings go into the log and stay there; later verifications do not report them again. A broken chain stays broken.
 
     \b
     Example:  noria audit accept
@@ -76,10 +75,10 @@ def accept(home: Home, as_json: bool) -> None:
 @json_option
 @pass_home
 def new_key(home: Home, as_json: bool) -> None:
-    """Make a new signing key where the old one is lost for good. What the old one signed stays valid, as long as signing.pub, its
-    public half, is there: put that back first.
+    """Make a new signing key when the old one is lost for good. What the old one signed stays valid as long as signing.pub, its
+    public half, is there: restore that file first.
 
-    It is refused while the old key is there.
+    Refused while the old key is there.
 
     \b
     Example:  noria audit new-key
@@ -96,7 +95,9 @@ def new_key(home: Home, as_json: bool) -> None:
 
 
 @command.command()
-@click.option("--limit", default=30, show_default=True, type=click.IntRange(1, 100_000), help="How many, the newest last.")
+@click.option(
+    "--limit", default=30, show_default=True, type=click.IntRange(1, 100_000), help="How many events; the newest is printed last."
+)
 @json_option
 @pass_home
 def log(home: Home, limit: int, as_json: bool) -> None:

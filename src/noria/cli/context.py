@@ -1,4 +1,4 @@
-"""Where a command works: the project's home, its state folder, and what is opened from there."""
+"""Where a command works: the project's home, its state folder, and what they hold."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ class Home(msgspec.Struct, frozen=True):
 
     @classmethod
     def find(cls, start: Path) -> Home:
-        """The nearest folder at or above ``start`` that holds a noria.yaml; raises UsageError."""
+        """Finds the nearest folder at or above ``start`` that holds a noria.yaml; raises UsageError."""
         here = start.resolve()
         for folder in (here, *here.parents):
             if (folder / PROJECT_FILE).is_file():
                 found = cls(folder)
                 demand_text(found.path)
                 demand_text(found.state)
+                disk.fix_state_folder(folder)
                 return found
         raise UsageError(
             f"there is no {PROJECT_FILE} in {here} or above it",
@@ -65,7 +66,7 @@ class Home(msgspec.Struct, frozen=True):
         return config.load(self.path)
 
     def gated(self) -> tuple[str, ...]:
-        """The metrics that the gates ask for, in their order; none while the project file cannot be read."""
+        """The metrics that gates require, in their order; none while the project file cannot be read."""
         try:
             return tuple(gate.metric for gate in self.project().gates)
         except NoriaError:
@@ -92,17 +93,17 @@ class Home(msgspec.Struct, frozen=True):
         return found
 
     def existing_ledger(self) -> Ledger:
-        """The ledger of a project that has turned before; raises NotFoundError, StoreError where it was and is gone."""
+        """Opens the ledger of a project that had a turn; raises NotFoundError, or StoreError when the ledger is gone."""
         if not self.ledger_file.is_file():
             if (self.state / "audit.head").exists():
-                hint = "Put ledger.db back from a backup."
+                hint = "Restore ledger.db from a backup."
                 raise StoreError("the ledger is missing, and its events were signed", where=str(self.ledger_file), hint=hint)
-            raise NotFoundError("nothing has happened here yet", where=str(self.state), hint="`noria run` turns the wheel once.")
+            raise NotFoundError("no turn has run here yet", where=str(self.state), hint="`noria run` runs a first turn.")
         return self.ledger()
 
     @contextmanager
     def ledger_to_read(self) -> Iterator[Ledger]:
-        """The ledger of a project that has turned before, closed in the end; its folder need not be one that can be written."""
+        """Opens the ledger of a project that had a turn and closes it afterwards; its folder may be read-only."""
         with closing(self.existing_ledger()) as found:
             yield found
 
@@ -120,7 +121,7 @@ class Home(msgspec.Struct, frozen=True):
 
 
 def demand_text(path: Path) -> None:
-    """Raises UsageError for a path that is not UTF-8: ledger, bundles and JSON could not hold it."""
+    """Raises UsageError for a path that is not UTF-8, which ledger, bundles and JSON cannot hold."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -130,7 +131,7 @@ def demand_text(path: Path) -> None:
 
 
 def pass_home(command: Callable[Concatenate[Home, P], R]) -> Callable[P, R]:
-    """Give a command the Home it works in as its first argument; ``-C`` says where the search begins."""
+    """Passes a command its Home as the first argument; ``-C`` says where the search begins."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -141,7 +142,7 @@ def pass_home(command: Callable[Concatenate[Home, P], R]) -> Callable[P, R]:
 
 
 def actor() -> str:
-    """Who acts, for the audit log: ``cli:anna``, the account that this process runs as, which no variable changes.
+    """The actor for the audit log: ``cli:anna``, after the account of this process, which no environment variable changes.
 
     A command that a step runs acts as ``step:anna``.
     """

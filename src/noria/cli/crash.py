@@ -1,4 +1,4 @@
-"""The last resort of the command line: a defect of Noria's own becomes one sentence, its traceback a file."""
+"""The command line's last resort: a defect in Noria becomes one sentence, and its traceback a file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ CRASHES_KEPT = 20  # traceback files under the state folder
 
 
 def unexpected(error: BaseException, arguments: list[str]) -> NoriaError:
-    """The sentence for a defect of Noria's own; its traceback is written to a file. A folder that cannot be written is none."""
+    """Returns the sentence for a defect in Noria, after writing its traceback to a file if any folder can be written."""
     told = unwritable(error)
     if told is not None:
         return told
-    message = f"something broke inside Noria ({type(error).__name__})"
+    message = f"an internal error in Noria ({type(error).__name__})"
     try:
         path = _write_crash(error, arguments)
     except OSError as failure:
         return NoriaError(f"{message}, and its traceback could not be written: {failure}")
-    return NoriaError(message, hint=f"The traceback is in {path}; please report it with that file.")
+    return NoriaError(message, hint=f"The traceback is in {path}; please report it and attach that file.")
 
 
 def _write_crash(error: BaseException, arguments: list[str]) -> Path:
@@ -38,14 +38,14 @@ def _write_crash(error: BaseException, arguments: list[str]) -> Path:
     for old in sorted(folder.glob("*.txt"))[: -CRASHES_KEPT + 1]:
         old.unlink(missing_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}.txt"
-    command = arguments[0] if arguments else ""  # the rest may hold a row of data
+    command = arguments[0] if arguments else ""  # more could hold a row of data
     text = f"noria {__version__}, command {command}\n\n" + "".join(traceback.format_exception(error))
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
 def _start(arguments: list[str]) -> Path:
-    """Where ``-C`` says, read without click: the crash may be its own."""
+    """The folder that ``-C`` names, read without click, which may itself be what crashed."""
     return Path(arguments[1]) if arguments[:1] == ["-C"] and len(arguments) > 1 else Path(".")
 
 
@@ -57,5 +57,5 @@ def _crash_folder(start: Path) -> Path:
 
 
 def _otherwise() -> Path:
-    """Where tracebacks go, where there is no state folder, or it cannot be written."""
+    """Where tracebacks go when there is no state folder that can be written."""
     return Path(tempfile.gettempdir()) / "noria-crashes"

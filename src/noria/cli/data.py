@@ -1,4 +1,4 @@
-"""`noria data`: versions of datasets listed, compared, copied out, kept and moved; what was refused; what is damaged."""
+"""`noria data`: lists, compares, checks out, pins, exports and verifies versions of datasets, and lists refused files."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from noria.cli.context import Home, pass_home
 from noria.cli.lazy_group import LazyGroup
 from noria.cli.output import ago, emit, json_option, plural, table
 from noria.cli.versions import at_work, snapshot_facts
 from noria.data import versions
-from noria.data.store import DataStore
 from noria.kernel import names
-from noria.kernel.errors import UsageError
 from noria.kernel.words import size
 from noria.releases import dataset_versions
 from noria.storage.blobs import BlobStore
 
 if TYPE_CHECKING:
-    from noria.data.snapshot import FilePin, SnapshotDifference, SnapshotFacts
-    from noria.releases.dataset_versions import Version
+    from noria.releases.dataset_versions import IrregularFile, Version
 
 OTHERS = {  # those that need more than a list of versions
+    "check": ("noria.cli.data_check:check_file", "Check a data FILE, against a contract or by itself; no project is needed."),
+    "diff": ("noria.cli.data_diff:diff", "Compare two SNAPSHOTS or data files: files, schema, and what changed in the content."),
+    "infer": ("noria.cli.data_infer:infer", "Draft a contract from a dataset of the project, or from any data FILE."),
+    "contract": ("noria.cli.data_contract:contract", "Write a contract in the Open Data Contract Standard (ODCS)."),
     "export": ("noria.cli.exchange:export", "Write SNAPSHOT with all its files into FILE, a tar."),
-    "import": ("noria.cli.exchange:take_in", "Take in the snapshot that `noria data export` wrote to FILE."),
-    "quarantine": ("noria.cli.quarantine:quarantine", "List what was refused, when and why; or write out the failing rows."),
-    "verify": ("noria.cli.verify:verify", "Read every blob that something needs, and each release's bundle."),
-    "erase": ("noria.cli.erase:erase", "Erase a FILE, or all files of a SNAPSHOT, for good."),
+    "import": ("noria.cli.exchange:take_in", "Import the snapshot that `noria data export` wrote to FILE."),
+    "quarantine": ("noria.cli.quarantine:quarantine", "List refused files; show, export, release or discard one."),
+    "personal": ("noria.cli.personal:personal", "Report personal data in a FILE or DATASET: kinds, columns and counts."),
+    "verify": ("noria.cli.verify:verify", "Verify every blob that is needed, and each release's bundle."),
+    "erase": ("noria.cli.erase:erase", "Erase a FILE, or all files of a SNAPSHOT, permanently."),
 }
-SHOWN = 20  # files of one kind that are listed; --all lists every one
 
 
 @click.group(cls=LazyGroup, lazy=OTHERS)
 def command() -> None:
-    """Versions of your datasets: list, compare, copy out, keep, move, erase; what was refused.
+    """List, compare, check out, pin, export, import and erase versions of your datasets; list refused files.
 
     A SNAPSHOT is named by the beginning of its digest, by its dataset (`flights`: the newest), by a release that used it
     (`flights@v3`), or by the name of a pin.
@@ -53,7 +55,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("dataset", required=False)
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many, newest first.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many snapshots, newest first.")
 @json_option
 @pass_home
 def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
@@ -63,7 +65,8 @@ def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
     Example:  noria data log
               noria data log flights --limit 5
 
-    JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned, erased (a file of it was)}].
+    JSON keys: snapshots [{dataset, digest, files, rows, size_bytes, at, current, releases, pinned, erased (a file of it was),
+    irregular [{name, delivery, dropped_rows, by (who released it from quarantine), why}]}].
     """
     with closing(home.existing_ledger()) as ledger:
         found = dataset_versions.known_versions(ledger, BlobStore(home.state / "blobs"), home.project_name(), dataset, limit)
@@ -73,85 +76,34 @@ def log(home: Home, dataset: str | None, limit: int, as_json: bool) -> None:
 
 def _version_facts(one: Version) -> dict[str, Any]:
     names_of = {"current": one.current, "releases": list(one.releases), "pinned": list(one.pinned), "erased": one.erased}
-    return snapshot_facts(one.facts) | names_of
+    return snapshot_facts(one.facts) | names_of | {"irregular": [msgspec.to_builtins(file) for file in one.irregular]}
 
 
 def _render_log(found: list[Version]) -> str:
     if not found:
-        return "no data was taken in yet; next: noria run"
+        return "there are no snapshots yet; next: noria run"
     head = ("dataset", "snapshot", "first seen", "files", "rows", "size", "used by")
-    return table(head, [_log_row(one) for one in found])
+    shown = table(head, [_log_row(one) for one in found])
+    notes = dict.fromkeys(_irregular_words(file) for one in found for file in one.irregular)
+    return "\n".join([shown, *(["", *notes] if notes else [])])
+
+
+def _irregular_words(file: IrregularFile) -> str:
+    if file.by:
+        return f"{file.name} was released from quarantine by {file.by}: {file.why} ({file.delivery})"
+    return f"{file.name} is without {plural(file.dropped_rows, 'row')} that broke the contract ({file.delivery})"
 
 
 def _log_row(one: Version) -> tuple[str, ...]:
     used = [*(["now"] if one.current else []), *one.releases, *(f"pin {name}" for name in one.pinned)]
-    used += ["not whole: erased"] if one.erased else []
+    used += ["incomplete: files were erased"] if one.erased else []
+    released, dropped = sum(bool(f.by) for f in one.irregular), sum(f.dropped_rows for f in one.irregular)
+    used += [f"{plural(released, 'file')} released from quarantine"] if released else []
+    used += [f"without {plural(dropped, 'row')} that failed"] if dropped else []
     facts = one.facts
     rows = f"{facts.rows:,}" if facts.rows else "–"
     counts = (f"{facts.files:,}", rows, size(facts.size_bytes))
     return (facts.dataset, names.short(facts.digest), ago(facts.at), *counts, ", ".join(used))
-
-
-# --- diff
-
-
-@command.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--all", "everything", is_flag=True, help="List every file.")
-@json_option
-@pass_home
-def diff(home: Home, a: str, b: str, everything: bool, as_json: bool) -> None:
-    """Compare two SNAPSHOTS: files added, removed and changed from A to B, with rows and bytes.
-
-    \b
-    Example:  noria data diff flights@v3 flights
-              noria data diff 3f2a 91bc --json | jq .added
-
-    JSON keys: before and after (as in `noria data log`), files, rows, size_bytes (each B less A), added [{name, digest,
-    size_bytes, rows}], removed [...], changed [{name, before {...}, after {...}}].
-    """
-    with closing(home.existing_ledger()) as ledger:
-        project = home.project_name()
-        before, after = (dataset_versions.find(ledger, project, reference) for reference in (a, b))
-        if before.dataset != after.dataset:
-            raise UsageError(
-                f"{a} is of {before.dataset}, {b} of {after.dataset}", hint="Two versions of one dataset can be compared."
-            )
-        found = DataStore(ledger, project).difference(before.digest, after.digest)
-    emit(as_json, lambda: _diff_facts(before, after, found), lambda: _render_diff(before, after, found, everything))
-
-
-def _diff_facts(before: SnapshotFacts, after: SnapshotFacts, found: SnapshotDifference) -> dict[str, Any]:
-    return {
-        "before": snapshot_facts(before),
-        "after": snapshot_facts(after),
-        "files": after.files - before.files,
-        "rows": after.rows - before.rows,
-        "size_bytes": after.size_bytes - before.size_bytes,
-        "added": [_file_facts(pin) for pin in found.added],
-        "removed": [_file_facts(pin) for pin in found.removed],
-        "changed": [{"name": a.name, "before": _file_facts(a), "after": _file_facts(b)} for a, b in found.changed],
-    }
-
-
-def _file_facts(pin: FilePin) -> dict[str, Any]:
-    return {"name": pin.name, "digest": pin.digest, "size_bytes": pin.size_bytes, "rows": pin.rows}
-
-
-def _render_diff(before: SnapshotFacts, after: SnapshotFacts, found: SnapshotDifference, everything: bool) -> str:
-    sides = f"{before.dataset}: {names.short(before.digest)} → {names.short(after.digest)}"
-    if before.digest == after.digest:
-        return f"{sides}: the same version"
-    signed = f"{after.rows - before.rows:+,} rows, {after.size_bytes - before.size_bytes:+,} bytes"
-    counts = f"{len(found.added):,} added, {len(found.removed):,} removed, {len(found.changed):,} changed"
-    rows = [("added", pin.name, f"{pin.rows:+,}", f"{pin.size_bytes:+,}") for pin in found.added]
-    rows += [("removed", pin.name, f"{-pin.rows:+,}", f"{-pin.size_bytes:+,}") for pin in found.removed]
-    rows += [("changed", b.name, f"{b.rows - a.rows:+,}", f"{b.size_bytes - a.size_bytes:+,}") for a, b in found.changed]
-    shown = rows if everything else rows[:SHOWN]
-    more = [f"... and {len(rows) - len(shown):,} more (--all)"] if len(rows) > len(shown) else []
-    body = [table(("", "file", "rows", "bytes"), shown)] if shown else []
-    return "\n".join([f"{sides}: {counts}; {signed}", *body, *more])
 
 
 # --- checkout
@@ -165,13 +117,14 @@ def _render_diff(before: SnapshotFacts, after: SnapshotFacts, found: SnapshotDif
     default="reflink",
     show_default=True,
     type=click.Choice(["reflink", "hardlink", "copy"]),
-    help="reflink: shares blocks where the file system can, else copies; hardlink: the store's own files, read-only.",
+    help="reflink: share blocks if the file system can, else copy; hardlink: link to the store's own files, read-only.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
 @json_option
 @pass_home
 def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_json: bool) -> None:
-    """Write the files of SNAPSHOT into a folder, under their own names. What is there and differs is never overwritten unasked.
+    """Write the files of SNAPSHOT into a folder, under their own names. Without --force, no file there is overwritten with other
+    content.
 
     \b
     Example:  noria data checkout flights@v3 --into old
@@ -197,7 +150,7 @@ def checkout(home: Home, snapshot: str, into: Path, link: str, force: bool, as_j
 @json_option
 @pass_home
 def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
-    """Keep SNAPSHOT for ever, under NAME: no `noria gc` takes its files.
+    """Pin SNAPSHOT under NAME: `noria gc` keeps its files until it is unpinned.
 
     \b
     Example:  noria data pin flights@v3 baseline
@@ -206,7 +159,7 @@ def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
     """
     with at_work(home, True) as context:
         facts = dataset_versions.pin(context, snapshot, name)
-    text = f"{name}: {facts.dataset} {names.short(facts.digest)}, {plural(facts.files, 'file')}, kept for ever"
+    text = f"{name}: {facts.dataset} {names.short(facts.digest)}, {plural(facts.files, 'file')}, kept until it is unpinned"
     emit(as_json, {"name": name, "snapshot": snapshot_facts(facts)}, lambda: text)
 
 
@@ -215,7 +168,7 @@ def pin(home: Home, snapshot: str, name: str, as_json: bool) -> None:
 @json_option
 @pass_home
 def unpin(home: Home, name: str, as_json: bool) -> None:
-    """Let a pinned snapshot go. It stays as long as something else needs it.
+    """Unpin a snapshot. It stays as long as something else needs it.
 
     \b
     Example:  noria data unpin baseline

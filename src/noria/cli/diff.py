@@ -1,4 +1,4 @@
-"""`noria diff A B`: two runs in one view, what differs and by how much."""
+"""`noria diff A B`: compares two runs: what differs, and by how much."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from noria.cli import story
 from noria.cli.context import Home, pass_home
-from noria.cli.output import emit, json_option, number, pairs, plain, plural, section, table
+from noria.cli.output import cells_of, emit, fill, json_option, number, pairs, plain, plural, section, table
 from noria.evaluation.records import sort_gated_first
 from noria.kernel import names
 from noria.pipeline.turn_store import TurnStore
 from noria.storage.blobs import BlobStore
 from noria.views import comparison
+from noria.views.report_records import finite
 from noria.views.status import turn_facts
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ ARROW = "→"
 @click.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
-@click.option("--all", "everything", is_flag=True, help="Show what is the same, too, and every file.")
+@click.option("--all", "everything", is_flag=True, help="Also show what is equal, and list every file.")
 @json_option
 @pass_home
 def command(home: Home, a: str | None, b: str | None, everything: bool, as_json: bool) -> None:
@@ -56,8 +57,8 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
               noria diff
               noria diff production latest --json | jq .metrics
 
-    Bounds of metrics are one-sided, 95 %: of the paired difference where one was measured against the other on the same rows, and
-    otherwise as if the two evaluations were independent.
+    The bounds of metrics are one-sided, 95 %. They are those of the paired difference if both were measured on the same rows;
+    otherwise they treat the two evaluations as independent.
 
     JSON keys: before and after {name, run, kind, release, turn}, same [parts], code, steps, data, params, metrics, series, plots,
     artifacts, environment; each entry has `changed`; ended_early: a turn that came after the latest run, and to none. A value
@@ -77,7 +78,7 @@ def command(home: Home, a: str | None, b: str | None, everything: bool, as_json:
 
 
 def _in_order(found: RunDifference, gated: Sequence[str]) -> RunDifference:
-    """What gates ask for stands first among the metrics."""
+    """The metrics, those that gates require first."""
     named = {metric.name: metric for metric in found.metrics}
     return replace(found, metrics=tuple(named[name] for name in sort_gated_first(named, gated)))
 
@@ -86,7 +87,7 @@ def document(sides: tuple[NamedRun, NamedRun], found: RunDifference) -> dict[str
     """The JSON document: stable keys, no number that JSON cannot hold."""
     head = {"before": _side(sides[0]), "after": _side(sides[1]), "same": _same(found)}
     parts = msgspec.to_builtins(found)
-    cleaned: dict[str, Any] = _finite(head | {name: part for name, part in parts.items() if name not in head})
+    cleaned: dict[str, Any] = finite(head | {name: part for name, part in parts.items() if name not in head})
     return cleaned
 
 
@@ -96,16 +97,8 @@ def _side(side: NamedRun) -> dict[str, Any]:
     return {"name": side.name, "run": run.id, "kind": str(run.kind), "release": version, "turn": run.turn_id}
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _finite(v) for name, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
-
-
 def render(found: RunDifference, archive: Archive, everything: bool) -> str:
-    """Only what differs, unless everything is asked for."""
+    """Renders what differs, or everything."""
     chapters = (
         ("Code", _code(found.code, everything)),
         ("Steps", pairs([(s.name, s.text) for s in found.steps if s.changed or everything])),
@@ -125,7 +118,7 @@ def render(found: RunDifference, archive: Archive, everything: bool) -> str:
 
 
 def _same(found: RunDifference) -> list[str]:
-    """The parts in which nothing differs; what neither side has is not listed."""
+    """The parts in which nothing differs, without those that neither side has."""
     parts: list[tuple[str, bool, bool]] = [
         ("code", True, found.code.changed),
         ("environment", True, found.environment.changed or bool(found.environment.differences)),
@@ -154,10 +147,10 @@ def _code(code: CodeState, everything: bool) -> str:
         return f"{_commit(code.before, code.dirty_before)}, both" if everything else ""
     head = f"{_commit(code.before, code.dirty_before)} {ARROW} {_commit(code.after, code.dirty_after)}"
     if code.files is None:
-        return f"{head}\nthe repository does not hold both commits: which files differ is not known"
-    width = max((len(plain(f.path)) for f in code.files), default=0)
+        return f"{head}\nthe repository does not hold both commits, so the changed files are unknown"
+    width = max((cells_of(plain(f.path)) for f in code.files), default=0)
     lines = [
-        f"{plain(f.path).ljust(width)}  " + ("not text" if f.added is None or f.removed is None else f"+{f.added} -{f.removed}")
+        f"{fill(plain(f.path), width)}  " + ("not text" if f.added is None or f.removed is None else f"+{f.added} -{f.removed}")
         for f in code.files
     ]
     return "\n".join([head, *_limit_lines(lines, "file", everything)])
@@ -176,7 +169,7 @@ def _data(data: Sequence[DataDifference], everything: bool) -> Iterator[str]:
         before, after = (_rows(rows) for rows in (d.rows_before, d.rows_after))
         told = f"{before} {ARROW} {after} rows" if d.changed else f"{after} rows, both"
         if d.files is None:
-            yield f"{d.dataset}  {told}; a snapshot is no longer recorded: which files differ is not known"
+            yield f"{d.dataset}  {told}; a snapshot is no longer recorded, so the changed files are unknown"
             continue
         yield f"{d.dataset}  {told}" + "".join(_file_counts(d))
         yield from _limit_lines([_data_file(f.name, f.rows_before, f.rows_after) for f in d.files], "file", everything)
@@ -208,10 +201,10 @@ def _data_file(name: str, before: int | None, after: int | None) -> str:
 
 def _params(params: tuple[ValueDifference, ...] | None, everything: bool) -> str:
     if params is None:
-        return "they differ; those of one side are not recorded"
+        return "they differ; one side's are not recorded"
     rows = [(p.name, _value(p.before, p.has_before), _value(p.after, p.has_after)) for p in params if p.changed or everything]
-    width = max((len(plain(before)) for _, before, _ in rows), default=0)
-    lines = pairs([(name, f"{plain(before).ljust(width)} {ARROW} {plain(after)}") for name, before, after in rows])
+    width = max((cells_of(plain(before)) for _, before, _ in rows), default=0)
+    lines = pairs([(name, f"{fill(plain(before), width)} {ARROW} {plain(after)}") for name, before, after in rows])
     return "\n".join(_limit_lines(lines.splitlines(), "parameter", everything))
 
 
@@ -282,17 +275,17 @@ def _files(files: Sequence[FileDifference], archive: Archive, everything: bool) 
 
 
 def _blob(archive: Archive, digest: str | None) -> str:
-    """Where a file can be opened."""
+    """The path at which a blob can be opened."""
     if digest is None:
         return "–"
     if not archive.blobs.exists(digest):
-        return f"{names.short(digest)}, no longer kept"
+        return f"{names.short(digest)}, no longer stored"
     return str(archive.blobs.path(digest))
 
 
 def _environment(found: RunDifference, everything: bool) -> str:
     differences = found.environment.differences
     if differences is None:
-        return "it differs; a record is missing, so that the packages are not known"
+        return "it differs; a record is missing, so the packages are unknown"
     lines = list(differences) or (["the digests differ"] if found.environment.changed else [])
     return "\n".join(_limit_lines([plain(line) for line in lines], "difference", everything))

@@ -1,4 +1,4 @@
-"""`noria doctor`: is this installation healthy, and is this project's state?"""
+"""`noria doctor`: checks this installation and this project's state."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from noria.kernel.errors import NoriaError, ServingError
 from noria.kernel.event import Event
 from noria.kernel.words import size
 from noria.releases import signing
+from noria.storage.clock import ClockStore
 from noria.trust import audit
 from noria.views.runtime_status import running_daemon
 
@@ -60,7 +61,7 @@ def command(home: Home, as_json: bool) -> int:
 
 
 def examine(check: Callable[[Home], Iterator[DoctorFinding]], home: Home) -> list[DoctorFinding]:
-    """What a check finds; one that breaks is a finding itself, and the others still run."""
+    """Runs a check. One that crashes is a finding itself, and the others still run."""
     found: list[DoctorFinding] = []
     try:
         found.extend(check(home))
@@ -71,7 +72,7 @@ def examine(check: Callable[[Home], Iterator[DoctorFinding]], home: Home) -> lis
 
 
 def render(findings: list[DoctorFinding]) -> str:
-    """One line a check, the advice below it."""
+    """Renders one line for each check, with its advice below it."""
     width = max(len(f.name) for f in findings)
     lines = []
     for finding in findings:
@@ -101,7 +102,7 @@ def git(_: Home) -> Iterator[DoctorFinding]:
 
 
 def disk(home: Home) -> Iterator[DoctorFinding]:
-    """Room for state."""
+    """Free space for the state folder."""
     place = home.state if home.state.is_dir() else home.path
     free = shutil.disk_usage(place).free
     state = "ok" if free > DISK_WARN_BYTES else "warn" if free > DISK_FAIL_BYTES else "fail"
@@ -109,7 +110,7 @@ def disk(home: Home) -> Iterator[DoctorFinding]:
         "disk",
         state,
         f"{size(free)} free at {place}",
-        "" if state == "ok" else "Make room: turns stop when the disk is full.",
+        "" if state == "ok" else "Free some space: turns stop when the disk is full.",
     )
 
 
@@ -118,7 +119,7 @@ def project(home: Home) -> Iterator[DoctorFinding]:
     try:
         name = home.project().name
     except NoriaError as error:
-        yield DoctorFinding("project", "fail", str(error).splitlines()[0], error.hint or "`noria check` tells more.")
+        yield DoctorFinding("project", "fail", str(error).splitlines()[0], error.hint or "Run `noria check` for details.")
     else:
         yield DoctorFinding("project", "ok", f"{name} ({home.path / 'noria.yaml'})")
 
@@ -126,12 +127,12 @@ def project(home: Home) -> Iterator[DoctorFinding]:
 def state_folder(home: Home) -> Iterator[DoctorFinding]:
     """Owner, permissions, and the modes of the two secrets."""
     if not home.state.is_dir():
-        yield DoctorFinding("state", "ok", f"{home.state} is not there yet", "`noria run` makes it.")
+        yield DoctorFinding("state", "ok", f"{home.state} is not created yet", "`noria run` creates it.")
         return
     if not os.access(home.state, os.R_OK | os.W_OK | os.X_OK):
-        yield DoctorFinding("state", "fail", f"{home.state} cannot be written", "Give this user the right to write there.")
+        yield DoctorFinding("state", "fail", f"{home.state} cannot be written", "Give this user permission to write there.")
     elif home.state.stat().st_mode & stat.S_IWOTH:
-        yield DoctorFinding("state", "warn", f"everyone can write {home.state}", f"chmod o-w {home.state}")
+        yield DoctorFinding("state", "warn", f"every user can write {home.state}", f"chmod o-w {home.state}")
     else:
         yield DoctorFinding("state", "ok", str(home.state))
     for name in ("token", "signing.key"):
@@ -156,7 +157,7 @@ def _secret(home: Home, name: str) -> Iterator[DoctorFinding]:
 def ledger(home: Home) -> Iterator[DoctorFinding]:
     """The ledger opens, SQLite finds it whole, the audit chain holds, and the clock it tells."""
     if not home.ledger_file.is_file():
-        yield DoctorFinding("ledger", "ok", "not there yet")
+        yield DoctorFinding("ledger", "ok", "not created yet")
         return
     try:
         yield from _check_ledger(home)
@@ -171,29 +172,29 @@ def _check_ledger(home: Home) -> Iterator[DoctorFinding]:
     yield DoctorFinding("ledger", "fail" if problem else "ok", problem or "opens; SQLite's quick check passes")
     with closing(home.ledger()) as opened:
         found = audit.verify(opened, home.state)
-        advice = "" if found.ok else "Someone or something changed the ledger: `noria audit verify`."
+        advice = "" if found.ok else "Someone or something changed the ledger: run `noria audit verify`."
         yield DoctorFinding("audit chain", "ok" if found.ok else "fail", found.text, advice)
         name = home.project_name()
         yield from _log(opened.events.newest(name, TOLD, kind="log.damaged"))
         clock = (
             "wall time"
-            if opened.clock.read(name) is None
-            else f"set: {day(opened.clock.now(name))} UTC, speed {number(opened.clock.speed(name))}"
+            if ClockStore(opened, name).read() is None
+            else f"set: {day(ClockStore(opened, name).now())} UTC, speed {number(ClockStore(opened, name).speed())}"
         )
     yield DoctorFinding("clock", "ok", clock)
 
 
 def _log(told: Sequence[Event]) -> Iterator[DoctorFinding]:
-    """Damage of the prediction log that the monitor, a compaction or a dataset of it came upon."""
+    """Damage in the prediction log that the monitor, a compaction or a dataset found."""
     places = {event.subject: event.text for event in reversed(told)}
     if places:
-        advice = "What stood there is missing wherever the log is read; the rest is read. Put the segment back from a backup."
+        advice = "The damaged records are skipped wherever the log is read. Restore the segment from a backup."
         more = f" (and {len(places) - 1:,} more)" if len(places) > 1 else ""
         yield DoctorFinding("prediction log", "warn", f"{told[0].text}{more}", advice)
 
 
 def _integrity(home: Home) -> str:
-    import sqlite3  # only here is the file looked at below the store
+    import sqlite3  # the one place that opens the file without the store
 
     try:
         link = sqlite3.connect(f"file:{home.ledger_file}?mode=ro", uri=True, timeout=5.0)
@@ -207,44 +208,46 @@ def _integrity(home: Home) -> str:
 
 
 def processes(home: Home) -> Iterator[DoctorFinding]:
-    """Daemon and server: do they run, and do they answer?"""
+    """Whether daemon and server run and answer."""
     daemon = running_daemon(home.state)
     if daemon is None:
         yield DoctorFinding("daemon", "ok", "stopped", "`noria up` starts it.")
     else:
         still = daemon.standstill
-        text = f"runs (pid {daemon.pid}){still and f' and stands still: {still}'}"
-        yield DoctorFinding("daemon", "fail" if still else "ok", text, "No turn starts and no rollout goes on." if still else "")
+        text = f"runs (pid {daemon.pid}){still and f' and is halted: {still}'}"
+        yield DoctorFinding("daemon", "fail" if still else "ok", text, "No turn starts and no rollout proceeds." if still else "")
         yield from _reachable("console", daemon.console)
     yield from _server(home, daemon is not None)
 
 
 def _server(home: Home, kept: bool) -> Iterator[DoctorFinding]:
-    """``kept``: a daemon runs, which starts the model server again."""
+    """Checks the model server. ``kept``: a daemon runs, which restarts the model server."""
     log = home.state / "server.log"
     try:
         status = home.server().status()
     except ServingError:
-        if home.server().runs():
-            yield DoctorFinding("server", "fail", "a model server runs and does not answer", f"{log} may tell why.")
+        if home.server().is_running():
+            yield DoctorFinding("server", "fail", "a model server runs and does not answer", f"{log} may say why.")
         elif kept:
-            yield DoctorFinding("server", "fail", "none runs, though the daemon runs, which starts one", f"{log} may tell why.")
+            yield DoctorFinding(
+                "server", "fail", "none runs, although the daemon runs and should start one", f"{log} may say why."
+            )
         else:
             yield DoctorFinding("server", "ok", "stopped")
         return
     restarts = _restarts(home)
-    often = {0: "", 1: "; started again once in the last day"}.get(restarts, f"; started again {restarts} times in the last day")
-    advice = f"Something ends it; {log} and the kernel's log may tell what." if restarts else ""
+    often = {0: "", 1: "; restarted once in the last day"}.get(restarts, f"; restarted {restarts} times in the last day")
+    advice = f"Something ends it; {log} and the kernel's log may say what." if restarts else ""
     yield DoctorFinding("server", "warn" if restarts else "ok", f"runs (pid {status['pid']}){often}", advice)
     for name, address in status["addresses"].items():
         yield from _reachable(f"server {name}", address)
         for one in status["environments"][name].get("waiting", ()):
             text = f"{one['project']} {one['release']} does not answer: {one['why']}"
-            yield DoctorFinding(f"server {name}", "warn" if one["state"] == "loading" else "fail", text, f"{log} may tell more.")
+            yield DoctorFinding(f"server {name}", "warn" if one["state"] == "loading" else "fail", text, f"{log} may say more.")
 
 
 def _restarts(home: Home) -> int:
-    """How often the daemon found the model server gone in the last day."""
+    """How often the daemon restarted the model server in the last day."""
     if not home.ledger_file.is_file():
         return 0
     with closing(home.ledger()) as opened:
@@ -262,7 +265,10 @@ def _reachable(name: str, address: str | None) -> Iterator[DoctorFinding]:
         status = link.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         yield DoctorFinding(
-            name, "fail", f"{address} does not answer: {error}", "Look at the logs in the state folder; `noria up` starts anew."
+            name,
+            "fail",
+            f"{address} does not answer: {error}",
+            "Look at the logs in the state folder; `noria up` starts it again.",
         )
     else:
         yield DoctorFinding(name, "ok", f"{address} answers ({status})")
@@ -271,7 +277,7 @@ def _reachable(name: str, address: str | None) -> Iterator[DoctorFinding]:
 
 
 def ports(home: Home) -> Iterator[DoctorFinding]:
-    """The addresses that `noria up` would take: free, or ours already."""
+    """Whether the addresses of `noria up` are free, or Noria's already."""
     try:
         project = home.project()
     except NoriaError:
@@ -290,7 +296,7 @@ def ports(home: Home) -> Iterator[DoctorFinding]:
             "Set other ports in noria.yaml, or stop that program.",
         )
     else:
-        yield DoctorFinding("ports", "ok", f"{', '.join(map(str, wanted))}: free or ours")
+        yield DoctorFinding("ports", "ok", f"{', '.join(map(str, wanted))}: free, or in use by Noria")
 
 
 def _free(host: str, port: int) -> bool:

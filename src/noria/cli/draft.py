@@ -1,30 +1,29 @@
-"""A first project for a table: what a look at the file suggests. Guesses are conservative and written where people edit them."""
+"""Drafts a first project from a table. Guesses are conservative, and stand in the files that people edit."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
-import re
 from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 import polars as pl
+from msgspec.structs import replace
 
-from noria.cli import drafted_gates
-from noria.cli.scalar import scalar
-from noria.data import formats, judge_column_types, judge_repeats
-from noria.data.formats import delimited
-from noria.data.judge_column_types import Undecided
+from noria.cli import contract_text, drafted_gates
+from noria.data import contents, draft_contract, judge_repeats
+from noria.data.contents import Contents
 from noria.data.judge_repeats import RepeatedRows
-from noria.data.table import Column, ColumnKind, TableType
+from noria.data.table import ColumnKind
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, UsageError
 from noria.kernel.task import Task
 from noria.kernel.task_definition import LabelFacts
 from noria.kernel.tasks import DEFINITIONS
 from noria.kernel.tasks.multiclass import CLASSES_MOST
+from noria.kernel.words import plural
 
 ROWS_LEAST = 50  # fewer cannot be split, trained and judged
 SIDE_LEAST = 10  # held-out rows, as a split demands
@@ -32,7 +31,6 @@ LINEAR_BELOW = 1000  # rows; with fewer, trees only learn the noise
 TEXT_DISTINCT = 0.5  # a text column with more distinct values than this share of the rows is free text
 EXAMPLES = 8
 FREE_TEXT_FROM = 50  # distinct values below which a text is never called free
-KEY_NAME = re.compile(r"(^|[_ .-])(?i:id|key|uuid|number|nr|no|code)$|[a-z](ID|Id|Key)$")
 ESTIMATORS = {  # (linear, of classes)
     (True, False): "Ridge",
     (True, True): "LogisticRegression",
@@ -41,27 +39,25 @@ ESTIMATORS = {  # (linear, of classes)
 }
 
 
-class ColumnDraft(msgspec.Struct, frozen=True):
-    """One column: its contract ``rule`` as YAML, and values that occur."""
+class DraftedColumn(msgspec.Struct, frozen=True):
+    """One column, and values of it that occur."""
 
     name: str
     kind: str  # int, float, string, bool, datetime, date
-    rule: str
     examples: list[object] = []
-    note: str = ""  # that stands behind the rule
 
 
 class ProjectDraft(msgspec.Struct, frozen=True):
-    """All that the templates ask for."""
+    """Everything that the templates need."""
 
     dataset: str
     source: str
     file_name: str
     rows: int
-    columns: tuple[ColumnDraft, ...]
-    inputs: tuple[ColumnDraft, ...]
+    contract: str  # the file
+    inputs: tuple[DraftedColumn, ...]
     left_out: tuple[tuple[str, str], ...]  # name, why
-    label: ColumnDraft
+    label: DraftedColumn
     task: Task
     why_task: str
     key: str | None
@@ -107,39 +103,20 @@ class ProjectDraft(msgspec.Struct, frozen=True):
         return ", ".join(["(one_hot, TEXT)"] * bool(self.text) + [numbers] * bool(self.numbers))
 
     @property
-    def rows_min(self) -> int:
-        return max(1, min(self.rows // 10, 1000))
-
-    @property
     def request(self) -> str:
         """A request as the command line takes it: JSON without a single quote."""
         return json.dumps({c.name: c.examples[0] for c in self.inputs}).replace("'", "\\u0027")
 
 
-def read(path: Path) -> DraftSource:
+def read(path: Path) -> Contents:
     """The table in a data file; raises UsageError when there is none, DataError when it cannot be used."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint="--data takes a CSV or Parquet file.")
-    dialect = formats.as_it_looks(path)
-    opened = formats.open_table(path, str(path), dialect)
-    if opened.table.height < ROWS_LEAST:
-        raise DataError(f"{opened.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
-    found, undecided = judge_column_types.decide(None, TableType(), [formats.looks(opened, dialect, {})])
-    as_text = {one.column: Column(ColumnKind.STRING) for one in undecided}  # until somebody says which
-    table = formats.typed_table(opened, TableType(found.columns | as_text), dialect)
-    amounts = [name for name, dtype in table.schema.items() if dtype.is_decimal()]
-    return DraftSource(
-        table.with_columns(pl.col(amounts).cast(pl.Float64)), dialect, found, {one.column: one for one in undecided}
-    )
-
-
-class DraftSource(msgspec.Struct, frozen=True):
-    """A data file: its table, how it is written, the types of its columns, and dates that may be read in two ways."""
-
-    table: pl.DataFrame
-    dialect: Dialect = PLAIN
-    type: TableType = msgspec.field(default_factory=TableType)
-    undecided: dict[str, Undecided] = {}
+    found = contents.read_file(path)
+    if found.table.height < ROWS_LEAST:
+        raise DataError(f"{found.table.height} rows are too few: a model needs at least {ROWS_LEAST}", where=str(path))
+    amounts = [name for name, dtype in found.table.schema.items() if dtype.is_decimal()]
+    return replace(found, table=found.table.with_columns(pl.col(amounts).cast(pl.Float64)))
 
 
 def beside(path: Path) -> RepeatedRows | None:
@@ -160,34 +137,29 @@ def beside(path: Path) -> RepeatedRows | None:
     return judge_repeats.judge(judge_repeats.prints(first, before, ()), judge_repeats.prints(second, after, ()), ())
 
 
-def draft(given: pl.DataFrame | DraftSource, path: Path, source: str, label: str, dataset: str) -> ProjectDraft:
-    """What the table suggests for predicting ``label``; raises UsageError, DataError."""
-    found = given if isinstance(given, DraftSource) else DraftSource(given)
+def draft(given: pl.DataFrame | Contents, path: Path, source: str, label: str, dataset: str) -> ProjectDraft:
+    """Drafts a project that predicts ``label``; raises UsageError, DataError."""
+    found = given if isinstance(given, Contents) else Contents(given)
     table = found.table
     _demand_label(table, path, label)
     known = table.filter(pl.col(label).is_not_null())
     _demand_finite(known[label], str(path))
     task, why = infer_task(known[label], str(path))
-    key, event_time = _key(table, label), _event_time(table, label)
+    key, event_time = draft_contract.key_column(table, but=label), _event_time(table, label)
     chosen, left_out = _choose(table, {label, key, event_time}, found.undecided)
     if not chosen:
-        raise DataError("no column is left to predict from", where=str(path), hint=_why_not(left_out))
-    columns = {
-        name: describe(
-            table[name],
-            is_class=name == label and task.definition.has_classes,
-            written=found.type.columns.get(name, Column()).format,
-            undecided=found.undecided.get(name),
-            counts=name == key or _row_number(table[name]),
-        )
-        for name in table.columns
-    }
+        raise DataError("no column is left as an input", where=str(path), hint=_why_not(left_out))
+    columns = {name: _drafted(table[name]) for name in table.columns}
+    is_class = task.definition.has_classes
+    contract = draft_contract.draft(
+        found.comparable, types=found.type.columns, undecided=found.undecided, label=label, classes=is_class
+    )
     return ProjectDraft(
         dataset=dataset,
         source=source,
         file_name=path.name,
         rows=table.height,
-        columns=tuple(columns.values()),
+        contract=contract_text.draft_text(contract, f"{path.name} ({plural(table.height, 'row')})"),
         inputs=tuple(columns[name] for name in chosen),
         left_out=tuple(left_out),
         label=columns[label],
@@ -205,7 +177,9 @@ def draft(given: pl.DataFrame | DraftSource, path: Path, source: str, label: str
 def _demand_finite(label: pl.Series, where: str) -> None:
     infinite = int(label.is_infinite().sum()) if label.dtype.is_float() else 0
     if infinite:
-        raise DataError(f"the label {label.name!r} is infinite in {infinite:,} rows: nothing can be learned there", where=where)
+        raise DataError(
+            f"the label {label.name!r} is infinite in {plural(infinite, 'row')}, which cannot be learned", where=where
+        )
 
 
 def _demand_label(table: pl.DataFrame, path: Path, label: str) -> None:
@@ -230,28 +204,10 @@ def infer_task(label: pl.Series, where: str) -> tuple[Task, str]:
         if why is not None:
             return Task(name), why
     raise DataError(
-        f"the label {label.name!r} has {distinct:,} different values of type {label.dtype}",
+        f"the label {label.name!r} has {plural(distinct, 'different value')} of type {label.dtype}",
         where=where,
-        hint=f"A label of classes has at most {CLASSES_MOST}; an amount must be a number.",
+        hint=f"A label of classes has at most {CLASSES_MOST} of them; an amount must be a number.",
     )
-
-
-def _key(table: pl.DataFrame, label: str) -> str | None:
-    """The column that names a row: unique, without nulls, and called so, a text, or a count that stands first.
-
-    Another whole number that happens to be unique is an amount; it stays an input.
-    """
-    unique = [
-        c
-        for c in table.get_columns()
-        if c.name != label and c.null_count() == 0 and c.n_unique() == table.height and not _row_number(c)
-    ]
-    named = [c.name for c in unique if KEY_NAME.search(c.name) and (c.dtype == pl.String or c.dtype.is_integer())]
-    texts = [c.name for c in unique if c.dtype == pl.String and c.name == table.columns[0]]
-    counts = [
-        c.name for c in unique if c.name == table.columns[0] and c.dtype.is_integer() and bool((c.diff().drop_nulls() == 1).all())
-    ]
-    return next(iter([*named, *texts, *counts]), None)
 
 
 def _event_time(table: pl.DataFrame, label: str) -> str | None:
@@ -288,7 +244,7 @@ def _choose(
         if column.name in taken:
             continue
         why = "a date: is it day or month that stands first?" if column.name in undecided else _useless(column)
-        if not why and place == 0 and _row_number(column):
+        if not why and place == 0 and draft_contract.is_row_number(column):
             why = "the number of the row"
         if why:
             left_out.append((column.name, why))
@@ -297,106 +253,30 @@ def _choose(
     return chosen, left_out
 
 
-def _row_number(column: pl.Series) -> bool:
-    """Whether the file did not name the column, and it counts rows: the index that pandas writes."""
-    return (
-        column.name == delimited.UNNAMED.format(1) and column.dtype.is_integer() and bool((column.diff().drop_nulls() == 1).all())
-    )
-
-
 def _useless(column: pl.Series) -> str:
-    """Why a column is no input, or an empty text."""
+    """Returns why a column is not used as an input, or an empty text."""
     distinct = column.drop_nulls().n_unique()
     if distinct == 0:
         return "empty"
     if distinct == 1:
-        return "always the same"
+        return "constant"
     if column.dtype.is_temporal():
-        return "a time; derive what matters from it"
+        return "a time; derive features from it"
     if column.dtype == pl.String and distinct > max(FREE_TEXT_FROM, TEXT_DISTINCT * column.len()):
-        return f"{distinct:,} different texts"
+        return plural(distinct, "different text")
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean)):
         return f"of type {column.dtype}"
     infinite = int(column.is_infinite().sum()) if column.dtype.is_float() else 0
     return f"{infinite:,} infinite values, which no request can carry" if infinite else ""
 
 
+def _drafted(column: pl.Series) -> DraftedColumn:
+    kind = draft_contract.kind_of(column.dtype)
+    shown = kind is not None and kind not in (ColumnKind.DATE, ColumnKind.DATETIME)
+    other = "bytes" if column.dtype == pl.Binary else "other"
+    values = column.drop_nulls().unique(maintain_order=True).head(EXAMPLES).to_list() if shown else []
+    return DraftedColumn(column.name, kind or other, values)
+
+
 def _why_not(left_out: list[tuple[str, str]]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in left_out)[:300]
-
-
-def describe(
-    column: pl.Series, *, is_class: bool = False, written: str = "", undecided: Undecided | None = None, counts: bool = False
-) -> ColumnDraft:
-    """The column's contract with slack, as one YAML flow mapping, and some values; ``written``: the format of its dates;
-    ``counts``: it names or numbers rows, so that later ones lie outside of what was seen."""
-    kind = _kind(column.dtype)
-    parts = [f"type: {kind}"] if kind else []
-    parts += [f"format: {json.dumps(written)}"] if written and kind in (ColumnKind.DATE, ColumnKind.DATETIME) else []
-    parts.append(f"nulls: {_nulls(column)}")
-    if is_class:
-        parts.append(f"values: [{', '.join(_class(_text(v)) for v in column.drop_nulls().unique().sort().to_list())}]")
-    elif kind in ("int", "float") and not counts and column.drop_nulls().len() and not _holds_infinite(column):
-        parts.append(f"range: {_range(column)}")
-    values = (
-        column.drop_nulls().unique(maintain_order=True).head(EXAMPLES).to_list()
-        if kind in ("int", "float", "string", "bool")
-        else []
-    )
-    note = ""
-    if undecided is not None:
-        choices = " or ".join(f"format: {json.dumps(one)}" for one in undecided.formats)
-        note = f"    # {undecided.example} may be day or month first: say {choices} in place of the type"
-    other = "bytes" if column.dtype == pl.Binary else "other"
-    return ColumnDraft(column.name, kind or other, "{" + ", ".join(parts) + "}", values, note)
-
-
-def _holds_infinite(column: pl.Series) -> bool:
-    return column.dtype.is_float() and bool(column.is_infinite().any())
-
-
-def _kind(dtype: pl.DataType) -> str | None:
-    if dtype.is_integer():
-        return "int"
-    if dtype.is_float() or dtype == pl.Decimal:
-        return "float"
-    known: dict[type[pl.DataType], str] = {
-        pl.String: "string",
-        pl.Categorical: "string",
-        pl.Boolean: "bool",
-        pl.Datetime: "datetime",
-        pl.Date: "date",
-    }
-    return known.get(type(dtype))
-
-
-def _nulls(column: pl.Series) -> str:
-    share = column.null_count() / column.len()
-    return "never" if share == 0 else f'"<= {min(100, math.ceil(share * 200) + 5)}%"'
-
-
-def _class(text: str) -> str:
-    """In quotes, so that it stays a text."""
-    return json.dumps(text, ensure_ascii=False) if text.isprintable() else scalar(text)
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _range(column: pl.Series) -> str:
-    """Half the span as slack on both sides; what was never negative stays so."""
-    values = column.drop_nulls().cast(pl.Float64)
-    finite = values.filter(values.is_finite())
-    low, high = float(finite.min() or 0.0), float(finite.max() or 0.0)  # type: ignore[arg-type]  # both are of floats
-    slack = (high - low) / 2 or abs(high) or 1.0
-    lowest = max(0.0, low - slack) if low >= 0 else low - slack
-    return f"[{_round(lowest, math.floor)}, {_round(high + slack, math.ceil)}]"
-
-
-def _round(value: float, towards: object) -> str:
-    """Three significant digits, outwards."""
-    if value == 0 or not callable(towards):
-        return "0"
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
-    return f"{towards(value / unit) * unit:.12g}"

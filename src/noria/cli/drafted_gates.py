@@ -1,4 +1,4 @@
-"""The gates of a first project: what its rows can show, and no more."""
+"""The gates of a first project: only what its rows can show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 
 from noria.kernel.task import Task
 from noria.kernel.task_definition import TaskDefinition
-from noria.kernel.words import percent
+from noria.kernel.words import percent, plural
 
 HELD_OUT = 0.2  # of the rows; more where they are few
 HELD_LEAST = 80  # rows; with few rows as many are held out, if that is not more than half
@@ -31,12 +31,12 @@ def gates(task: Task, label: pl.Series, held: int) -> tuple[tuple[str, str], ...
     main, *others = definition.gated
     margin, smaller = _margin(definition, label, held), not definition.main_metric.greater_is_better
     allowed = f"{main} <= best + {margin * 100:.2g}%" if smaller else f"{main} >= best - {margin:.2g}"
-    few = "" if margin <= LEAST_MARGIN else f"; less cannot be shown on {held:,} rows"
+    few = "" if margin <= LEAST_MARGIN else f"; {plural(held, 'row')} cannot show a smaller difference"
     return (
         _better_than_guessing(definition, label),
-        (f"{main} no worse than champion", "fails what is shown to be worse, on the same held-out rows"),
-        *((f"{other} no worse than champion by 2%", "the same, and a little is allowed") for other in others),
-        (allowed, f"the best release so far: small steps down do not add up{few}"),
+        (f"{main} no worse than champion", "fails if the candidate is shown to be worse on the same held-out rows"),
+        *((f"{other} no worse than champion by 2%", "the same, with a small tolerance") for other in others),
+        (allowed, f"the best release so far, so that small losses do not add up{few}"),
         ("latency_p99_ms <= 50", "one row, over HTTP"),
     )
 
@@ -69,16 +69,16 @@ def _rarest(label: pl.Series) -> int:
 
 
 def few_words(task: Task, label: pl.Series) -> str:
-    """What a table of so few rows can and cannot show, or an empty text."""
+    """Says what a table of so few rows can and cannot show; empty when there are enough."""
     rows, held = label.len(), holdout_rows(label.len())
     definition = task.definition
     rare = held * _rarest(label) // rows if definition.by_rarest else GATE_CLASS
     main, margin = definition.main_metric, _margin(definition, label, held)
-    said = f"{rows:,} rows: about {held:,} are held out to judge a model"
+    said = f"{plural(rows, 'row')}: about {held:,} are held out to judge a model"
     if held < GATE_ROWS or rare < GATE_CLASS:
         needs = f"{GATE_ROWS} of them" + (f", and {GATE_CLASS} of each class" if definition.by_rarest else "")
-        return f"{said}, and a gate on quality needs {needs}: until more rows come, no model is released"
+        return f"{said}, and a gate on quality needs {needs}: no model is released until there are more rows"
     if margin <= LEAST_MARGIN:
         return ""
     by = f"{margin:.2g}" if main.greater_is_better else percent(margin)
-    return f"{said}; they show whether it is better than guessing, and worse by {by} in {main.name}, but no smaller difference"
+    return f"{said}; they can show that a model beats guessing or is worse by {by} in {main.name}, but no smaller difference"

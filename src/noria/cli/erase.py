@@ -1,4 +1,4 @@
-"""`noria data erase`: the contents of files taken away for good; without --yes, what that would take and touch."""
+"""`noria data erase`: erases the contents of files permanently; without --yes, lists what that would remove and affect."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ NAMED = 5  # of a kind; the rest is counted
 
 @click.command()
 @click.argument("what", metavar="SNAPSHOT|FILE")
-@click.option("--yes", is_flag=True, help="Erase. Without it nothing is erased.")
+@click.option("--yes", is_flag=True, help="Really erase; without it nothing is erased.")
 @json_option
 @pass_home
 def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
-    """Erase a FILE, in every version it ever had, or all files of a SNAPSHOT, for good; without --yes, say what would go.
+    """Erase a FILE in all its versions, or all files of a SNAPSHOT, permanently; without --yes, list what would be erased.
 
-    With the contents go the results, logs and artifacts of every step that they went into. Versions that held them stay listed.
-    Releases that were made of them stay, with their models, and can no longer be reproduced. What is still in its source is not
-    touched, and comes in again.
+    The results, logs and artifacts of every step that read them are erased, too. Snapshots that held them stay listed. Releases
+    made from them keep their models and serve, but can no longer be reproduced. Files that are still in their source are not
+    touched, and the next run takes them in again.
 
     \b
     Example:  noria data erase data/2013-06-24.csv
@@ -41,7 +41,7 @@ def erase(home: Home, what: str, yes: bool, as_json: bool) -> None:
 
     JSON keys: erased (false without --yes), files [{dataset, name, digest, size_bytes}], size_bytes (with results), snapshots,
     releases, runs, pins, steps, results (how many), samples (how many), sealed {release: [files of its code]}, checkouts (how
-    many), in_source [files that are still there], beside [what steps left in the project's folder], in_git [files that commits
+    many), in_source [files that are still there], beside [what steps wrote to the project's folder], in_git [files that commits
     hold], unknown [releases whose commit Git does not know].
     """
     home.existing_ledger().close()  # says so where nothing has happened yet
@@ -74,7 +74,7 @@ def _facts(found: ErasurePlan, erased: bool) -> dict[str, Any]:
 
 def _render(found: ErasurePlan, erased: bool) -> str:
     if not found.files:
-        return "nothing of it is left in the store: it was erased before"
+        return "nothing of it is left in the store; it was erased before"
     touched = found.touched
     shown = dict.fromkeys(f"{file.name} of {file.dataset}" for file in found.files)
     contents = plural(len(found.roots), "content")
@@ -87,21 +87,21 @@ def _render(found: ErasurePlan, erased: bool) -> str:
     if found.samples:
         lines.append(("and", f"{plural(len(found.samples), 'sample')} of failing rows"))
     if snapshots:
-        lines.append(("snapshots", f"{_some(snapshots)}: listed, no longer whole"))
+        lines.append(("snapshots", f"{_some(snapshots)}: stay listed, incomplete"))
     if touched.releases:
-        what = "not reproducible: erased; their bundles and models stay, and serve"
+        what = "no longer reproducible; their bundles and models stay and serve"
         lines.append(("releases", f"{_some(touched.releases)}: {what}"))
     for sealed in found.sealed:
         code = [name.removeprefix("code/") for name in sealed.files]
         lines.append(("code", f"{_some(code)} of {_release(sealed)}: taken out of its bundle"))
     if found.trees:
-        lines.append(("checkouts", f"{plural(len(found.trees), 'commit')}: made again from Git when needed"))
+        lines.append(("checkouts", f"{plural(len(found.trees), 'commit')}: checked out from Git again when needed"))
     if touched.runs:
-        lines.append(("runs", f"{_some(touched.runs)}: what was recorded of them stays"))
+        lines.append(("runs", f"{_some(touched.runs)}: their records stay"))
     if touched.pins:
-        lines.append(("pins", f"{_some(touched.pins)}: pinned, no longer whole"))
+        lines.append(("pins", f"{_some(touched.pins)}: stay pinned, incomplete"))
     lines += _elsewhere(found)
-    end = "" if erased else "\nnothing was erased; with --yes it is, for good"
+    end = "" if erased else "\nnothing was erased; --yes erases it permanently"
     return pairs(lines) + end
 
 
@@ -110,20 +110,18 @@ def _release(sealed: SealedFiles) -> str:
 
 
 def _elsewhere(found: ErasurePlan) -> list[tuple[str, str]]:
-    """What is not Noria's to erase."""
+    """Lists what Noria does not erase."""
     lines = []
     if found.in_source:
         lines.append(("still there", f"{_some(found.in_source)}: remove it there, or the next run takes it in again"))
     elif found.standing:
-        lines.append(("its source", "what it still holds comes in again at the next look"))
+        lines.append(("its source", "what it still holds is taken in again by the next run"))
     if found.beside:
-        lines.append(("still there", f"{_some(found.beside)}, left by steps in the project's folder"))
+        lines.append(("still there", f"{_some(found.beside)}, written by steps to the project's folder"))
     if found.in_git:
         lines.append(("still there", f"{_some(found.in_git)}, in the history of Git"))
     if found.unknown:
-        text = (
-            f"{_some(found.unknown)}: Git does not know the commit any more, so that only equal files were looked for in the code"
-        )
+        text = f"{_some(found.unknown)}: Git no longer has the commit, so the code was searched for equal files only"
         lines.append(("not sure", text))
     lines.append(("not touched", "backups, exports, checkouts, prediction and shadow logs"))
     return lines

@@ -1,4 +1,4 @@
-"""`noria data export` and `noria data import`: a version of a dataset as one file, and the way back."""
+"""`noria data export` and `noria data import`: write a snapshot to one file, and read it back."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ def export(home: Home, snapshot: str, file: Path, as_json: bool) -> None:
 
 @click.command(name="import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--as", "name", metavar="NAME", help="The name of its pin; imported-DIGEST when not named.")
-@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="A new folder to copy its files to as well.")
-@click.option("--even-erased", is_flag=True, help="Take in what was erased here as well.")
+@click.option("--as", "name", metavar="NAME", help="The name of its pin; by default imported-DIGEST.")
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="Also copy its files to this new folder.")
+@click.option("--even-erased", is_flag=True, help="Also import files that were erased here.")
 @json_option
 @pass_home
 def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_erased: bool, as_json: bool) -> None:
-    """Take in the snapshot that `noria data export` wrote to FILE, and pin it. Nothing is kept unless all of FILE is whole.
+    """Import the snapshot that `noria data export` wrote to FILE, and pin it. If any part of FILE is damaged, nothing is
+    imported.
 
-    The snapshot is one more version of its dataset: `noria data` lists, compares and copies it out, and it is kept until it is
-    unpinned. It does not replace the files that the dataset holds now, and no run is made of it.
+    The snapshot becomes one more version of its dataset: `noria data` lists, compares and checks it out, and it is kept until it
+    is unpinned. It does not replace the current files of the dataset, and no run uses it.
 
     \b
     Example:  noria data import flights-v3.tar
@@ -71,6 +72,6 @@ def take_in(home: Home, file: Path, name: str | None, into: Path | None, even_er
 def _render(found: SnapshotImport) -> str:
     facts = found.facts
     what = f"{facts.dataset} {names.short(facts.digest)}: {plural(facts.files, 'file')} ({size(facts.size_bytes)})"
-    kept = "was here before" if found.known else f"taken in, {found.added:,} of its contents new here"
+    kept = "was here before" if found.known else f"imported, {found.added:,} of its files new here"
     place = f"written to {found.folder}" if found.folder else f"next: noria data checkout {found.name} --into FOLDER"
     return f"{what}, {kept}\npinned as {found.name}; {place}"

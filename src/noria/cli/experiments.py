@@ -1,4 +1,4 @@
-"""`noria run` with parameters or steps chosen, and `noria run --explain`."""
+"""`noria run` with other parameters or chosen steps, and `noria run --explain`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from noria.cli.context import Home, actor
+from noria.cli.experiment_options import ExperimentsOptions
 from noria.cli.output import ExitCode, duration, emit, plain, table
 from noria.cli.step_log import failed_log
-from noria.config import document
 from noria.engine import assembly
 from noria.evaluation.records import sort_gated_first
 from noria.kernel.errors import UsageError
@@ -26,43 +25,11 @@ if TYPE_CHECKING:
 SHOWN_METRICS = 6
 
 
-class ExperimentsOptions(msgspec.Struct, frozen=True):
-    """What the options say. ``chosen`` are --to, --from and --only."""
-
-    overrides: dict[str, Any] = {}
-    sweep: dict[str, list[Any]] = {}
-    chosen: tuple[str | None, str | None, str | None] = (None, None, None)
-    tags: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def any(self) -> bool:
-        return bool(self.overrides or self.sweep or any(self.chosen) or self.tags or self.note)
-
-
-def parse_options(
-    settings: tuple[str, ...],
-    sweeps: tuple[str, ...],
-    chosen: tuple[str | None, str | None, str | None],
-    tags: tuple[str, ...],
-    note: str,
-) -> ExperimentsOptions:
-    """Raises UsageError for options that do not fit together."""
-    if sum(name is not None for name in chosen) > 1:
-        raise UsageError("--to, --from and --only exclude each other", hint="Choose one of them.")
-    overrides = {name: _value(text) for name, text in map(_pair, settings)}
-    sweep = {name: [_value(part) for part in _parts(text)] for name, text in map(_pair, sweeps)}
-    both = overrides.keys() & sweep.keys()
-    if both:
-        raise UsageError(f"{', '.join(sorted(both))} is both set and swept")
-    return ExperimentsOptions(overrides, sweep, chosen, tags, note)
-
-
 def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
-    """What would run, and why."""
+    """Says what would run, and why."""
     context = assembly.assemble(home.path, actor=actor(), warm=0)
     if request.sweep:
-        raise UsageError("--explain tells of one run", hint="Use --set in place of --sweep.")
+        raise UsageError("--explain covers one run", hint="Use --set in place of --sweep.")
     try:
         chosen = experiment.ExperimentOptions(request.overrides, _selection(request))
         pinned_run = experiment.prepare(context, chosen)
@@ -74,7 +41,7 @@ def explain(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
 
 
 def run(home: Home, request: ExperimentsOptions, as_json: bool) -> int:
-    """The experiments, one after the other; their steps run side by side where they can."""
+    """Runs the experiments one after the other; independent steps of each run in parallel."""
     context = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=2)
     made = []
     try:
@@ -101,27 +68,6 @@ def _selection(request: ExperimentsOptions) -> Any:
     return Selection(*request.chosen)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found or not name.strip():
-        raise UsageError(f"{text!r} is not NAME=VALUE", hint="Like train.learning_rate=0.1")
-    return name.strip(), value
-
-
-def _value(text: str) -> Any:
-    """As noria's YAML reads it: numbers, true, false, null, lists in brackets; else text."""
-    if text[:1] in "[{":
-        return document.read(text.encode(), "the value").plain()
-    return document.scalar(text.strip())
-
-
-def _parts(text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"{text!r} is not a list of values", hint="Like 0.05,0.1,0.2")
-    return parts
-
-
 def _step_facts(one: StepForecast) -> dict[str, Any]:
     return {"name": one.name, "runs": None if one.decision is None else one.decision.run, "reason": one.text}
 
@@ -132,7 +78,7 @@ def _explanation(found: list[StepForecast]) -> str:
     words = {None: "perhaps", True: "runs", False: "–"}
     rows = [(one.name, words[None if one.decision is None else one.decision.run], one.text) for one in found]
     runs = sum(one.decision is None or one.decision.run for one in found)
-    return f"{table(('step', '', 'why'), rows)}\n\n{runs} of {len(found)} steps would run, or may have to"
+    return f"{table(('step', '', 'why'), rows)}\n\n{runs} of {len(found)} steps would run, or might have to"
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -172,9 +118,9 @@ def _render(made: list[Run], varied: list[str], gated: Sequence[str]) -> str:
 
 
 def _beside(serving: Mapping[str, Any]) -> str:
-    """How what serves was judged on the rows of a run, or why it was not."""
+    """How the serving release scored on the rows of a run, or why it did not."""
     if serving["note"]:
-        return f"on the same rows: not known: {serving['note']}"
+        return f"on the same rows: unknown: {serving['note']}"
     return "on the same rows: its code and parameters, fitted on the same training rows"
 
 

@@ -1,4 +1,4 @@
-"""`noria feedback`: tell what really happened."""
+"""`noria feedback`: records labels for predictions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from noria.kernel.words import plural
 @click.option(
     "--file", "file", type=click.File("r", encoding="utf-8"), help='A JSON list of {"id" or "key", "label"}; - is standard input.'
 )
-@click.option("--environment", "-e", help="Where it was predicted; the last environment by default.")
+@click.option("--environment", "-e", help="The environment that predicted; by default the last one of noria.yaml.")
 @json_option
 @pass_home
 def command(
     home: Home, words: tuple[str, ...], key: str | None, file: IO[str] | None, environment: str | None, as_json: bool
 ) -> None:
-    """Tell what really happened: a label for a prediction.
+    """Record what really happened: the label of a prediction.
 
     \b
     Example:  noria feedback 0197a3c2e5f1-9c1b7e22 1

@@ -1,4 +1,4 @@
-"""`noria gc`: what nothing needs any more is said, and with --yes deleted."""
+"""`noria gc`: lists what is no longer needed; with --yes, deletes it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ LARGEST = 5
 
 @click.command()
 @click.option(
-    "--keep", default="30d", show_default=True, metavar="TIME", help="Runs and refused files stay this long: 12h, 30d, 8w."
+    "--keep", default="30d", show_default=True, metavar="TIME", help="How long to keep runs and refused files: 12h, 30d, 8w."
 )
-@click.option("--yes", is_flag=True, help="Delete. Without it nothing is deleted.")
-@click.option("--trust-clock", is_flag=True, help="Delete although nothing was recorded for days before now.")
+@click.option("--yes", is_flag=True, help="Really delete; without it nothing is deleted.")
+@click.option("--trust-clock", is_flag=True, help="Delete even if the clock seems to have jumped.")
 @json_option
 @pass_home
 def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) -> None:
-    """Say what nothing needs any more; with --yes, delete it.
+    """List what is no longer needed; with --yes, delete it.
 
-    Kept: all that releases were made of, with their bundles; pinned snapshots; the accepted files of each dataset; the newest
-    result of each step; runs and refused files younger than --keep; whatever changed in the last hour. What `noria data log` and
-    `noria runs` tell of older runs stays, without their files.
+    Kept are: everything that releases were made from, and their bundles; pinned snapshots; the accepted files of each dataset;
+    the newest result of each step; runs and refused files younger than --keep; anything that changed in the last hour. `noria
+    data log` and `noria runs` still list older runs, without their files.
 
-    Nothing is deleted while the clock stands behind a gap of more than 3 days in all that was recorded, for 2 days: it may have
-    jumped.
+    If nothing was recorded for more than 3 days, nothing is deleted for the next 2 days: the clock may have jumped.
 
     \b
     Example:  noria gc
@@ -55,8 +54,8 @@ def command(home: Home, keep: str, yes: bool, trust_clock: bool, as_json: bool) 
 def _seconds(text: str) -> float:
     try:
         return duration_s(text)
-    except ValueError:
-        raise UsageError(f"--keep {text!r} is no time", hint="Like 12h, 30d or 8w; at most 100 years.") from None
+    except ValueError as error:
+        raise UsageError(f"--keep {text!r} is no time", hint=str(error) or "Like 12h, 30d or 8w.") from None
 
 
 def document(found: GarbagePlan, keep_s: float, deleted: bool) -> dict[str, Any]:
@@ -100,12 +99,12 @@ def _holder_counts(found: GarbagePlan) -> dict[str, int]:
 def render(found: GarbagePlan, keep_s: float, deleted: bool) -> str:
     """By kind, the largest, and what comes next."""
     if not found.items:
-        return f"nothing to delete: all is needed, or younger than an hour (runs are kept for {duration(keep_s)})"
+        return f"nothing to delete: everything is needed, or younger than an hour (runs are kept for {duration(keep_s)})"
     rows = [(kind, f"{len(items):,}", size(_bytes(items))) for kind, items in _kinds(found)]
     large = [(str(item.waste), size(item.size_bytes), item.name) for item in found.largest(LARGEST)]
     head = f"{'deleted' if deleted else 'would be deleted'}: {plural(len(found.items), 'thing')}, {size(found.size_bytes)}"
     results, snapshots = _count(found.results), _count(found.snapshots)
     forgotten = f"forgotten: {plural(results, 'result')} of steps, {plural(snapshots, 'snapshot')}"
     parts = [head, table(("kind", "count", "size"), rows), forgotten, table(("the largest", "size", "what"), large)]
-    how = f"it would be refused, because {found.doubt}" if found.doubt else "`noria gc --yes` does it"
+    how = f"it would be refused because {found.doubt}" if found.doubt else "`noria gc --yes` does it"
     return "\n\n".join(parts if deleted else [*parts, f"Nothing was deleted. {how[:1].upper()}{how[1:]}."])

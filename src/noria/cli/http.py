@@ -39,7 +39,7 @@ def post(base: str, path: str, body: object) -> Any:
         content = answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise ServingError(
-            f"the model server at {base} does not answer: {error}", hint="`noria doctor` looks for the cause."
+            f"the model server at {base} does not answer: {error}", hint="`noria doctor` may find the cause."
         ) from error
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""`noria init`: a small working project, or one for the table that is there."""
+"""`noria init`: writes a small working project, or one for a given table."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from noria.cli.output import emit, json_option, plain
 from noria.cli.scalar import scalar
 from noria.kernel import names
 from noria.kernel.errors import RefusedError, UsageError
+from noria.kernel.words import plural
 
 if TYPE_CHECKING:
     from noria.cli.draft import ProjectDraft
@@ -41,8 +42,8 @@ class InitResult(msgspec.Struct):
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
-@click.option("--data", "data", type=click.Path(path_type=Path), help="Your own table: a CSV or Parquet file.")
-@click.option("--label", help="The column to predict; with --data.")
+@click.option("--data", "data", type=click.Path(path_type=Path), help="Your own table, a CSV or Parquet file.")
+@click.option("--label", help="The column to predict; goes with --data.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, directory: Path | None, data: Path | None, label: str | None, as_json: bool) -> None:
@@ -151,7 +152,7 @@ def _python_names(texts: list[str]) -> str:
 
 
 def _write(written: InitResult, contents: dict[str, str], also: list[str] | None = None) -> None:
-    """All files or none; raises RefusedError naming those that exist."""
+    """Writes all files or none; raises RefusedError naming those that exist."""
     targets = {(".gitignore" if name == "gitignore" else name): text.encode() for name, text in contents.items()}
     kept = _keep_gitignore(written.home, targets)
     there = [name for name in [*targets, *(also or [])] if (written.home / name).exists() and name != kept]
@@ -247,9 +248,14 @@ def _draft_document(drafted: ProjectDraft) -> dict[str, Any]:
 
 
 def _render(written: InitResult, drafted: ProjectDraft | None) -> str:
-    lines = [f"{written.project}: {len(written.files)} files in {written.home}", *(f"  {name}" for name in written.files)]
+    lines = [
+        f"{written.project}: {plural(len(written.files), 'file')} in {written.home}",
+        *(f"  {name}" for name in written.files),
+    ]
     if drafted is not None:
-        lines.append(f"It predicts {drafted.label.name} ({drafted.task}: {drafted.why_task}) from {len(drafted.inputs)} columns.")
+        lines.append(
+            f"It predicts {drafted.label.name} ({drafted.task}: {drafted.why_task}) from {plural(len(drafted.inputs), 'column')}."
+        )
         lines += [f"  left out: {name} ({why})" for name, why in drafted.left_out]
         lines += [drafted.few] * bool(drafted.few)
         lines += [_exports(drafted)] * bool(drafted.repeats)

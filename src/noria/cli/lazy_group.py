@@ -17,7 +17,7 @@ class LazyGroup(click.Group):
         self.lazy = lazy or {}
 
     def lines(self) -> dict[str, str]:
-        """Every command with its line of help: those of the group's own file first, then the others."""
+        """Returns every command with its line of help, those of the group's own file first."""
         own = {name: command.get_short_help_str(limit=80) for name, command in self.commands.items()}
         return own | {name: line for name, (_, line) in self.lazy.items()}
 

@@ -1,4 +1,4 @@
-"""How commands speak: one JSON document for programs, plain sentences and tables for people."""
+"""What commands print: one JSON document for programs, sentences and tables for people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -39,12 +40,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 class ExitCode(IntEnum):
-    """What a CI job can go by."""
+    """Exit codes, for CI jobs."""
 
-    PASSED = 0  # done, or the verdict is yes
+    PASSED = 0  # success, or the verdict is yes
     NO = 1  # the verdict is no
-    USAGE = 2  # the command was called wrongly
-    NOT_ENOUGH_DATA = 3  # the evidence decides neither way
+    USAGE = 2  # wrong usage
+    NOT_ENOUGH_DATA = 3  # not enough data for a verdict
     INFRASTRUCTURE = 4  # disk, ledger, server
     INTERRUPTED = 130  # Ctrl-C
 
@@ -92,10 +93,24 @@ def plain(value: object, *, lines: bool = False) -> str:
     return "".join(c if c.isprintable() or (lines and c == "\n") else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def cells_of(text: str) -> int:
+    """How many columns of a terminal a text takes: East Asian wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def fill(text: str, width: int) -> str:
+    """The text with spaces behind it, up to so many columns of a terminal."""
+    return text + " " * (width - cells_of(text))
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns with two spaces between them; on a terminal the last column wraps, in a pipe every row is one line."""
     cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [list(headers), *cells]) for i in range(len(headers))]
+    widths = [max(cells_of(row[i]) for row in [list(headers), *cells]) for i in range(len(headers))]
     room = terminal_width() - sum(widths[:-1]) - 2 * (len(headers) - 1) if on_terminal() else 0
     lines = [click.style(_line(headers, widths), dim=True)]
     for row in cells:
@@ -104,7 +119,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return "  ".join(fill(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _wrap_row(row: Sequence[str], widths: Sequence[int], room: int) -> list[str]:
@@ -122,13 +137,13 @@ def section(title: str, body: str) -> str:
 
 def pairs(items: Sequence[tuple[str, object]]) -> str:
     """``name  value`` lines, the values in one column and wrapped on a terminal."""
-    width = max((len(name) for name, _ in items), default=0)
+    width = max((cells_of(name) for name, _ in items), default=0)
     room = terminal_width() - width - 6 if on_terminal() else 0
     lines: list[str] = []
     for name, value in items:
         text = plain(value)
         first, *rest = textwrap.wrap(text, room) if room >= 20 and text else [text]
-        lines.append(f"{click.style(name.ljust(width), dim=True)}  {first}")
+        lines.append(f"{click.style(fill(name, width), dim=True)}  {first}")
         lines += [" " * (width + 2) + more for more in rest]
     return "\n".join(lines)
 

@@ -17,16 +17,25 @@ from noria.kernel.errors import UsageError
 @click.command()
 @click.argument("record", required=False)
 @click.option(
-    "--file", "file", type=click.File("r", encoding="utf-8"), help="A JSON record, or a list of them; - is standard input."
+    "--file",
+    "file",
+    type=click.File("r", encoding="utf-8"),
+    help="A file with a JSON record or a list of them; - is standard input.",
 )
-@click.option("--environment", "-e", help="Where to ask, or whose champion to take; the last environment by default.")
-@click.option("--input", "given", metavar="FILE|PATTERN|DATASET", help="Score the rows of files, without the server.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The file of their answers, by its suffix.")
-@click.option("--release", metavar="RELEASE|FILE", help="With --input: this release, or one that was exported.")
+@click.option(
+    "--environment", "-e", help="The environment to ask, or whose champion to take; by default the last one of noria.yaml."
+)
+@click.option("--input", "given", metavar="FILE|PATTERN|DATASET", help="The rows to score, without the server.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file for the answers; its suffix says the format."
+)
+@click.option(
+    "--release", metavar="RELEASE|FILE", help="With --input: the release, or exported file, that scores; by default the champion."
+)
 @click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that an exported FILE is signed with.")
-@click.option("--columns", metavar="NAME,...", help="The columns of the input to keep in the output; all when not named.")
-@click.option("--strict", is_flag=True, help="Stop at the first row that has no answer.")
-@click.option("--restart", is_flag=True, help="Begin anew, and replace the output if there is one.")
+@click.option("--columns", metavar="NAME,...", help="The columns of the input to keep in the output; by default all.")
+@click.option("--strict", is_flag=True, help="Stop at the first row that cannot be answered.")
+@click.option("--restart", is_flag=True, help="Start from the first row, replacing the output if it exists.")
 @json_option
 def command(
     record: str | None,
@@ -41,13 +50,13 @@ def command(
     restart: bool,
     as_json: bool,
 ) -> int:
-    """Ask the model server for a prediction; or score whole files, without it.
+    """Ask the model server for predictions, or score whole files without it.
 
-    With --input and --output, the release that would serve answers each row of files of csv, tsv, jsonl, json, parquet or arrow:
-    the same answers as /predict, beside the columns of the input, with its name in `release`. Neither the daemon nor the server
-    is needed, and nothing goes to the prediction log. After Ctrl-C or a crash the same command goes on where it stopped; the
-    output appears whole or not at all. Rows that cannot be answered go to OUTPUT.rejected.jsonl with their reason, and the exit
-    code is 1.
+    With --input and --output, each row of csv, tsv, jsonl, json, parquet or arrow files gets the same answer as from /predict,
+    beside the columns of the input; the column `release` names the release. It needs neither the daemon nor the server, and
+    writes nothing to the prediction log. After Ctrl-C or a crash, the same command continues where it stopped; the output file
+    appears only when it is complete. Rows that cannot be answered go to OUTPUT.rejected.jsonl with the reason, and the exit code
+    is 1.
 
     \b
     Example:  noria predict '{"carrier": "UA", "origin": "EWR", "hour": 17}'
@@ -67,7 +76,7 @@ def command(
         _ask(record, file, environment, as_json)
         return ExitCode.PASSED
     if record is not None or file is not None:
-        raise UsageError("--input names what is to be scored: give no record beside it")
+        raise UsageError("--input names the rows to score: a record cannot be given as well")
     if output is None:
         raise UsageError("--input needs --output", hint="noria predict --input rows.csv --output scored.csv")
     from noria.cli import predict_files  # Polars, Arrow and ONNX: only whole files need them
@@ -89,7 +98,7 @@ def _ask(home: Home, record: str | None, file: IO[str] | None, environment: str 
 def records(text: str | None, file: IO[str] | None) -> Any:
     """What was given, decoded. Raises UsageError for anything that is not JSON."""
     if (text is None) == (file is None):
-        raise UsageError("give a record or --file, one of the two", hint="noria predict '{\"column\": 1}'")
+        raise UsageError("give either a record or --file", hint="noria predict '{\"column\": 1}'")
     content = text if text is not None else file.read() if file is not None else ""
     return parse(content)
 

@@ -1,8 +1,7 @@
-"""`noria predict --input`: whole files scored with the release that would serve, without the server."""
+"""`noria predict --input`: scores whole files without the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -10,19 +9,15 @@ import click
 import msgspec
 
 from noria.cli.context import Home, pass_home
-from noria.cli.exported import find_export, public_keys
+from noria.cli.named_release import find_release, refuse_keys, teller
 from noria.cli.output import ExitCode, emit, pairs, plural
 from noria.cli.versions import at_work
-from noria.delivery import standalone
 from noria.delivery.batch import scoring
 from noria.delivery.batch.rows import InputFile
 from noria.delivery.batch.scoring import BatchResult
-from noria.delivery.standalone import Lay
 from noria.kernel.dialect import Dialect
-from noria.kernel.errors import NoriaError, NotFoundError, UsageError
-from noria.releases.store import ReleaseStore
+from noria.kernel.errors import NoriaError, NotFoundError
 from noria.serving.route_store import RouteStore
-from noria.storage.ledger import Ledger
 
 
 class ScoreOptions(msgspec.Struct, frozen=True):
@@ -40,39 +35,27 @@ class ScoreOptions(msgspec.Struct, frozen=True):
 
 def score(asked: ScoreOptions, as_json: bool) -> int:
     """Score the files, and say what came of it; the exit code."""
-    lay = _lay(asked.release, asked.key, asked.environment, as_json)
+    keys = (asked.key,) if asked.key is not None else ()
+    if asked.release is None:
+        refuse_keys(keys)
+    named = asked.release if asked.release is not None else _champion(asked.environment)
+    lay = find_release(named, keys, as_json)
     try:
         order = scoring.BatchOrder(_sources(asked.given, as_json), asked.output, asked.columns, asked.strict, asked.restart)
-        done = scoring.score(order, lay, _teller(as_json))
+        done = scoring.score(order, lay, teller(as_json))
     except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from here", err=True)
+        click.echo("stopped; the same command continues from here", err=True)
         raise
     emit(as_json, msgspec.to_builtins(done), lambda: _summary(done))
     return ExitCode.NO if done.rejected else ExitCode.PASSED
 
 
-def _lay(release: str | None, key: Path | None, environment: str | None, as_json: bool) -> Lay:
-    """The release that is named, or the champion. Raises NotFoundError, UsageError."""
-    path = find_export(release) or (Path(release) if "/" in release else None) if release is not None else None
-    if path is not None:
-        return standalone.from_file(path, public_keys(key) if key is not None else (), _teller(as_json))
-    if key is not None:
-        raise UsageError("--key is for an exported FILE: a release of this project is verified with its own key")
-    return _from_store(release, environment)
-
-
 @pass_home
-def _from_store(home: Home, release: str | None, environment: str | None) -> Lay:
-    with closing(home.existing_ledger()) as ledger:
-        project = home.project_name()
-        if release is None:
-            release = _champion(home, ledger, project, environment)
-        return standalone.from_store(home.state, ReleaseStore(ledger, project).get(release))
-
-
-def _champion(home: Home, ledger: Ledger, project: str, environment: str | None) -> str:
+def _champion(home: Home, environment: str | None) -> str:
+    """The version that serves. Raises NotFoundError."""
     name = home.environment(environment)
-    route = RouteStore(ledger, project).get(name)
+    with closing(home.existing_ledger()) as ledger:
+        route = RouteStore(ledger, home.project_name()).get(name)
     if route is None or route.champion is None:
         raise NotFoundError(f"no release serves {name}", hint="Name one with --release; `noria releases` lists them.")
     return route.champion
@@ -101,10 +84,6 @@ def _dialect() -> Dialect | None:
 def _dataset(home: Home, reference: str, as_json: bool) -> tuple[InputFile, ...]:
     with at_work(home, as_json) as context:
         return scoring.dataset(context, reference)
-
-
-def _teller(as_json: bool) -> Callable[[str], None]:
-    return (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
 
 
 def _summary(done: BatchResult) -> str:

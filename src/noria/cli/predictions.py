@@ -1,4 +1,4 @@
-"""`noria predictions`: what was answered, from the prediction log; and the log's files."""
+"""`noria predictions`: lists logged predictions, and compacts the log's files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import msgspec
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, number, plural, table
 from noria.cli.versions import at_work
-from noria.config.units import duration_s
+from noria.config.units import OutOfRange, duration_s
 from noria.data.formats.formulas import harmless
 from noria.kernel import where as conditions
 from noria.kernel.errors import StoreError, UsageError
 from noria.kernel.words import size
 from noria.predictions import log_query, retention
-from noria.storage.disk import full_disk
+from noria.storage.disk import whole_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,12 +55,14 @@ class PredictionCounts(msgspec.Struct, frozen=True):
 
 
 @click.group(invoke_without_command=True)
-@click.option("--environment", "-e", help="Whose log; the last environment by default.")
-@click.option("--since", metavar="TIME", help="Only of the last 12h, 1d, 4w, or since 2026-11-20 (UTC).")
-@click.option("--release", metavar="RELEASE", help="Only what this release answered, like v3.")
-@click.option("--where", metavar="QUERY", help="Only what meets it: outputs.probability > 0.9 and label is not null")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), help="How many, newest first.  [default: 20, with --to all]")
-@click.option("--to", "target", metavar="FILE", help="Write them to a new .parquet or .csv file, with all columns.")
+@click.option("--environment", "-e", help="The environment whose log to read; by default the last one of noria.yaml.")
+@click.option("--since", metavar="TIME", help="Only predictions since then: 12h, 1d or 4w ago, or 2026-11-20 (UTC).")
+@click.option("--release", metavar="RELEASE", help="Only predictions of this release, as in v3.")
+@click.option(
+    "--where", metavar="QUERY", help="Only predictions that match, as in: outputs.probability > 0.9 and label is not null"
+)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), help="How many, newest first.  [default: 20; all with --to]")
+@click.option("--to", "target", metavar="FILE", help="Write them with all columns to a new .parquet or .csv file.")
 @json_option
 @click.pass_context
 def command(
@@ -73,19 +75,20 @@ def command(
     target: str | None,
     as_json: bool,
 ) -> None:
-    """List what was answered, newest first, with its label where one came.
+    """List logged predictions, newest first, with their labels if any came.
 
     A query is an SQL expression, as in a contract's rules: = != < <= > >= in like between, ~* (contains, in any case), functions,
-    `and`, `or`, `not`, brackets; text and times in single quotes; `label is null`: none came. Fields: inputs.NAME, outputs.NAME,
-    id, at, release, variant, rollout, key, event_time, latency_ms, error, sample, label, labels (how many different ones came;
-    the last counts). A prediction without the field meets no comparison.
+    `and`, `or`, `not`, brackets; text and times in single quotes; `label is null` means that none came. Fields: inputs.NAME,
+    outputs.NAME, id, at, release, variant, rollout, key, event_time, latency_ms, error, sample, label, labels (how many different
+    ones came; the last counts). A prediction that lacks a field matches no comparison with it.
 
     \b
     Example:  noria predictions --since 1d --where "outputs.probability > 0.9"
               noria predictions --release v3 --to v3.parquet
               noria predictions compact
 
-    In a .csv text that a spreadsheet would run as a formula stands behind an apostrophe; a .parquet file holds what was recorded.
+    In a .csv file, an apostrophe precedes text that a spreadsheet would run as a formula; a .parquet file holds exactly what was
+    recorded.
 
     JSON keys: environment, count, labelled, conflicting (got labels that differ), estimated (of how many, where only a sample was
     recorded), damaged {places, size_bytes} of the log that cannot be read, releases {release: count}, predictions [{id, at,
@@ -125,22 +128,22 @@ def _ask(
 
 
 def _damage_words(damage: Damage) -> str:
-    return f"\nof the log {damage.words} cannot be read: what stood there is missing here" if damage.places else ""
+    return f"\n{damage.words} of the log cannot be read: those records are missing here" if damage.places else ""
 
 
 @command.command("compact")
-@click.option("--environment", "-e", help="Whose log; those of all environments by default.")
-@click.option("--trust-clock", is_flag=True, help="Delete what is over although nothing was recorded for days before now.")
+@click.option("--environment", "-e", help="The environment whose log to compact; by default every environment.")
+@click.option("--trust-clock", is_flag=True, help="Delete expired days even if the clock seems to have jumped.")
 @json_option
 @pass_home
 def compact(home: Home, environment: str | None, trust_clock: bool, as_json: bool) -> None:
-    """Bring finished segments of the log into Parquet now; the daemon does it by itself, a day later.
+    """Compact finished segments of the log into Parquet now; the daemon does so by itself after a day.
 
-    Days that are older than `serving.log.keep` are deleted, as the daemon does; not while the clock stands behind a gap of more
-    than 3 days in all that was recorded, for 2 days: it may have jumped.
+    Days older than `serving.log.keep` are deleted, as the daemon does. If nothing was recorded for more than 3 days, nothing is
+    deleted for the next 2 days: the clock may have jumped.
 
-    Files: log/ENVIRONMENT/parquet/project=P/date=YYYY-MM-DD/*.parquet in the state folder. What a running worker is writing
-    stays a segment until it is six hours old or full.
+    Files: log/ENVIRONMENT/parquet/project=P/date=YYYY-MM-DD/*.parquet in the state folder. The segment that a running worker
+    writes is finished when it is six hours old or full.
 
     \b
     Example:  noria predictions compact
@@ -177,6 +180,8 @@ def _since(text: str | None) -> float | None:
         return None
     try:
         return time.time() - duration_s(text)
+    except OutOfRange as error:
+        raise UsageError(f"--since {text!r} is no time", hint=str(error)) from None
     except ValueError:
         pass
     try:
@@ -233,16 +238,11 @@ def _write(rows: pl.LazyFrame, wish: PredictionsOptions, limit: int | None, path
 
     rows = rows.sort("at", "id", descending=True)
     rows = rows if limit is None else rows.limit(limit)
-    fresh = path.with_name(f".{path.name}.part")
-    try:
-        with _readable(wish), full_disk(path):
-            if path.suffix.lower() == ".csv":
-                harmless(rows).sink_csv(fresh, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
-            else:
-                rows.sink_parquet(fresh, compression="zstd")
-        fresh.rename(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with _readable(wish), whole_path(path, 0o644) as fresh:
+        if path.suffix.lower() == ".csv":
+            harmless(rows).sink_csv(fresh, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+        else:
+            rows.sink_parquet(fresh, compression="zstd")
     written = pl.scan_csv(path, infer_schema=False) if path.suffix.lower() == ".csv" else pl.scan_parquet(path)
     return _sum_counts(_counts(written.with_columns(pl.col("sample").cast(pl.Float64))).collect())
 
@@ -255,12 +255,12 @@ def _readable(wish: PredictionsOptions) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StoreError("a part of the log was deleted meanwhile", hint="Try again.") from error
+        raise StoreError("part of the log was deleted meanwhile", hint="Try again.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         if wish.where is None:
             raise StoreError(f"a file of the log cannot be read: {error}") from error
         said = str(error).partition("\n")[0][:200]
-        raise UsageError(f"it cannot be computed of every prediction: {said}", where="--where, column 1") from error
+        raise UsageError(f"it cannot be computed for every prediction: {said}", where="--where, column 1") from error
 
 
 def _counts(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -312,7 +312,7 @@ def _finite(value: Any) -> Any:
 def render(newest: list[dict[str, Any]], found: PredictionCounts, environment: str) -> str:
     """One context a prediction, and the counts."""
     if not newest:
-        return f"no prediction in {environment} meets that"
+        return f"no prediction in {environment} matches"
     lines = [_line(row) for row in newest]
     return f"{table(('when', 'id', 'release', 'answer', 'label', 'key', 'inputs'), lines)}\n\n{summary(found, len(newest))}"
 
@@ -344,8 +344,8 @@ def summary(found: PredictionCounts, shown: int | None) -> str:
     releases = ", ".join(f"{release}: {count:,}" for release, count in list(found.releases.items())[:5])
     text += f" ({releases})" if found.releases else ""
     if found.conflicting:
-        text += f"; {found.conflicting:,} got labels that differ, of which the last counts (--where 'labels > 1')"
+        text += f"; {found.conflicting:,} got labels that differ, and the last counts (--where 'labels > 1')"
     if found.estimated != found.predictions:
-        text += f"; recorded was a sample, it stands for about {found.estimated:,}"
+        text += f"; only a sample was recorded, which stands for about {found.estimated:,}"
     more = found.predictions - (shown if shown is not None else found.predictions)
-    return text + (f"; the newest {shown} are shown, --limit or --to gives more" if more else "")
+    return text + (f"; the newest {shown} are shown; --limit or --to gives more" if more else "")

@@ -24,7 +24,7 @@ file_path = click.Path(path_type=Path)
 
 @click.group(cls=ActionGroup, name="release")
 def command() -> None:
-    """Make, withdraw and admit releases by hand; `noria releases` lists and exports them.
+    """Import, withdraw and readmit releases by hand; `noria releases` lists and exports them.
 
     \b
     Example:  noria release import churn.onnx --sample rows.csv --label churned
@@ -35,16 +35,18 @@ def command() -> None:
 
 @command.command("import")
 @click.argument("file", type=file_path)
-@click.option("--signature", type=file_path, help="What a request carries: YAML with inputs, task, classes, key, event_time.")
+@click.option("--signature", type=file_path, help="A YAML file that describes requests: inputs, task, classes, key, event_time.")
 @click.option(
-    "--sample", type=file_path, help="Rows that it was trained on or is asked: names, types, and what parity is tried on."
+    "--sample",
+    type=file_path,
+    help="Rows of its training or of requests: they give names and types, and parity is checked on them.",
 )
-@click.option("--label", metavar="COLUMN", help="The column of the sample that is no input.")
-@click.option("--task", type=click.Choice(list(DEFINITIONS)), help="What its answers mean, where its file does not say.")
-@click.option("--classes", metavar="A,B,...", help="The names of its classes, in the order of its probabilities.")
+@click.option("--label", metavar="COLUMN", help="The column of the sample that is the label, not an input.")
+@click.option("--task", type=click.Choice(list(DEFINITIONS)), help="The task, if the file does not say it.")
+@click.option("--classes", metavar="A,B,...", help="The names of the classes, in the order of the model's probabilities.")
 @click.option("--key", metavar="COLUMN", help="The column of a request that identifies the customer, the flight, ...")
 @click.option("--event-time", metavar="COLUMN", help="The column of a request that says when it happens.")
-@click.option("--trust", "trusted", multiple=True, metavar="TYPE", help="A type that a skops file may hold; may be given again.")
+@click.option("--trust", "trusted", multiple=True, metavar="TYPE", help="A type that a skops file may hold. Repeatable.")
 @click.option("--vouch-for-pickle", "vouched", is_flag=True, help="Load a pickle, which RUNS THE CODE IN IT, as you.")
 @json_option
 @pass_home
@@ -63,14 +65,14 @@ def take_in(
     as_json: bool,
 ) -> None:
     """Make a release of FILE: ONNX (.onnx), LightGBM (.txt), XGBoost (.json, .ubj), CatBoost (.cbm), skops (.skops),
-    PyTorch (.pt2), or a pickle (.joblib, .pkl); its content tells which.
+    PyTorch (.pt2), or a pickle (.joblib, .pkl); its content decides which.
 
-    It is read in a process of its own, compiled to ONNX where it converts and answers alike, else hosted without any project
-    code; then signed and numbered as every release. It passed no gates: `noria promote` is its approval. A noria.yaml with
-    `project: NAME` is all that it needs.
+    The model is read in a separate process. If it converts to ONNX and answers alike, it is compiled; otherwise it is hosted,
+    without any project code. The release is signed and numbered like any other. It passed no gates: `noria promote` is its
+    approval. A noria.yaml with `project: NAME` is enough.
 
-    A pickle is code. Loading it runs that code as you, here and in every host process that serves it: it is refused unless you
-    vouch for it, and that you did is recorded with the file's sha256.
+    A pickle is code. Loading it runs that code as you, here and in every host process that serves it. It is refused unless you
+    vouch for it, which is recorded with the file's sha256.
 
     \b
     Example:  noria release import churn.onnx --sample rows.csv --label churned

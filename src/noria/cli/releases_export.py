@@ -1,4 +1,4 @@
-"""`noria releases export` and `verify`: a release as one file that stands alone."""
+"""`noria releases export` and `verify`: a release as one self-contained file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from noria.releases.store import ReleaseStore
 
 @click.command("export")
 @click.argument("release")
-@click.option("--into", type=click.Path(path_type=Path), help="The file to write; RELEASE.noria.tar here when not named.")
-@click.option("--without-data", is_flag=True, help="Leave the datasets out: it can be served, and not be reproduced.")
+@click.option("--into", type=click.Path(path_type=Path), help="The file to write; by default RELEASE.noria.tar in this folder.")
+@click.option("--without-data", is_flag=True, help="Leave the datasets out: the file can be served, but not reproduced.")
 @json_option
 @pass_home
 def export(home: Home, release: str, into: Path | None, without_data: bool, as_json: bool) -> None:
-    """Write RELEASE to one signed file: bundle, code, data, environment record. `noria reproduce FILE` builds it again anywhere.
+    """Export RELEASE to one signed file: bundle, code, data, environment record. `noria reproduce FILE` rebuilds it anywhere.
 
     \b
     Example:  noria releases export v3
@@ -50,12 +50,12 @@ def export(home: Home, release: str, into: Path | None, without_data: bool, as_j
 @click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that it must be signed with.")
 @json_option
 def verify(file: Path, key: Path | None, as_json: bool) -> None:
-    """Read an exported FILE to its end: signature, digests, nothing missing, nothing else in it. Nothing of it runs.
+    """Verify an exported FILE: its signature and digests, and that nothing is missing or added. Nothing in it runs.
 
     \b
     Example:  noria releases verify v3.noria.tar --key signing.pub
 
-    JSON keys: as of `noria releases export`.
+    JSON keys: as for `noria releases export`.
     """
     facts = export_reader.inspect(file, public_keys(key) if key is not None else (), (lambda _: None) if as_json else _tell)
     _emit(facts, file.resolve(), as_json)
@@ -78,7 +78,7 @@ def _emit(facts: ExportFacts, path: Path, as_json: bool) -> None:
         "left_out": list(facts.left_out),
         "lock": facts.lock,
     }
-    data = ", ".join(facts.snapshots) or ("none: it can be served, not reproduced" if facts.left_out else "none")
+    data = ", ".join(facts.snapshots) or ("none: it can be served, but not reproduced" if facts.left_out else "none")
     what = f"{facts.release.version} of {facts.release.project}, {facts.release.form}, {plural(len(facts.pieces), 'file')}"
     items = [("file", f"{path} ({size(document['size_bytes'])})"), ("release", what), ("data", data), ("signed with", facts.key)]
     emit(as_json, document, lambda: pairs(items))

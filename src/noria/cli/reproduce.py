@@ -1,4 +1,4 @@
-"""`noria reproduce`: build a release again from its record, or from the file it was exported to, and compare."""
+"""`noria reproduce`: rebuilds a release from its record, or from its exported file, and compares."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("release", metavar="RELEASE|FILE")
-@click.option("--into", type=click.Path(path_type=Path), help="A new folder to build in; a temporary one when not named.")
-@click.option("--tolerance", type=click.FloatRange(min=0), help="How much a metric may differ, absolute; 1e-6 when not named.")
+@click.option("--into", type=click.Path(path_type=Path), help="A new folder to build in; by default a temporary one.")
+@click.option("--tolerance", type=click.FloatRange(min=0), help="How much a metric may differ, absolute; by default 1e-6.")
 @click.option(
     "--environment",
     type=click.Choice(["same", "rebuild"]),
-    help="In the environment that is here, or in the recorded one, made again by uv. When not named: here, and what matters of "
-    "its differences is said.",
+    help="same: build in this Python environment; rebuild: in the recorded one, which uv makes again. By default in this "
+    "one, with a warning about differences that matter.",
 )
 @click.option("--key", type=click.Path(path_type=Path), help="The public key (signing.pub) that FILE must be signed with.")
 @json_option
 def command(
     release: str, into: Path | None, tolerance: float | None, environment: str | None, key: Path | None, as_json: bool
 ) -> int:
-    """Rebuild a release from its code, data, parameters and environment, with every step cache off.
+    """Rebuild a release from its code, data, parameters and environment record, without cached steps, and compare.
 
     A RELEASE comes from this project's store. A FILE that `noria releases export` wrote needs no project and no store: its
     digests and its signature are verified, then its code runs, as you.
@@ -90,7 +90,7 @@ def facts_of(found: Reproduction) -> dict[str, Any]:
 
 
 def render(found: Reproduction) -> str:
-    """The result, each step and each metric that does not agree to the last bit, and where it all lies."""
+    """Renders the result: each step and metric that differs in any bit, and the folder."""
     parted = [(step.name, ", ".join(step.files)) for step in found.steps if step.agrees is False]
     metrics = [
         (name, *("–" if v is None else number(v) for v in (m.recorded, m.measured)), f"{m.difference:.1e}")

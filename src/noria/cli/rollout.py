@@ -1,4 +1,4 @@
-"""`noria rollout`: where a delivery stands, by which evidence; and a person's word in it."""
+"""`noria rollout`: shows the rollout under way and its evidence; holds, resumes, aborts or simulates one."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from contextlib import closing, suppress
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from noria.cli.action import ActionGroup
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, emit, json_option, pairs, percent, plain, plural, section, table
 from noria.delivery.rollout_record import Rollout, RolloutState, evidence_words
 from noria.delivery.rollout_store import RolloutStore
-from noria.kernel.errors import ConfigError, NotFoundError
+from noria.engine.offered_actions import offered_actions, rollout_facts
+from noria.kernel.errors import ConfigError, NoriaError, NotFoundError
 from noria.views.runtime_status import surroundings
-from noria.views.status import EnvironmentView, RolloutView, canary_facts, ended_facts, read
+from noria.views.status import EnvironmentView, RolloutView, ended_facts, read
 
-OTHERS = {"simulate": ("noria.cli.rollout_simulate:command", "Play rollouts out: how long one takes, and how often it is wrong.")}
-environment_option = click.option("--environment", "-e", help="Where; the last environment of noria.yaml when not named.")
+OTHERS = {
+    "simulate": ("noria.cli.rollout_simulate:command", "Simulate rollouts: how long one takes, and how often it decides wrongly.")
+}
+environment_option = click.option("--environment", "-e", help="The environment; by default the last one of noria.yaml.")
 
 
 @click.group(cls=ActionGroup, lazy=OTHERS, name="rollout", invoke_without_command=True)
 @click.pass_context
 @environment_option
 @json_option
-@pass_home
-def command(home: Home, ctx: click.Context, environment: str | None, as_json: bool) -> None:
-    """Where the delivery of a release stands, and by which evidence; hold, resume or abort it.
+def command(ctx: click.Context, environment: str | None, as_json: bool) -> None:
+    """Show where the rollout of a release stands, and its evidence; hold, resume or abort it.
 
     \b
     Example:  noria rollout
@@ -34,16 +37,21 @@ def command(home: Home, ctx: click.Context, environment: str | None, as_json: bo
               noria rollout simulate
 
     JSON keys: environment, rollout {release, state, share, shadow, step, plan, before, started_at, reason, champion, candidate,
-    look {at, text, guards [guard, text, harm, harm_needed, safe, safe_needed, harmful, cleared]}}, ended [release, state,
-    reason, ended_at].
+    look {at, text, guards [guard, text, harm, harm_needed, safe, safe_needed, harmful, cleared]}, actions [verb, what,
+    command]}, ended [release, state, reason, ended_at].
     """
-    if ctx.invoked_subcommand is not None:
-        return
+    if ctx.invoked_subcommand is None:
+        _show(environment, as_json)
+
+
+@pass_home
+def _show(home: Home, environment: str | None, as_json: bool) -> None:
     found, ended = _find_environment(home, environment)
+    found = _with_freezes(home, found)
     now = found.canary or found.probation
     document: dict[str, Any] = {
         "environment": found.name,
-        "rollout": canary_facts(now) if now else None,
+        "rollout": rollout_facts(now) if now else None,
         "ended": [ended_facts(rollout) for rollout in ended],
     }
     emit(as_json, document, lambda: _render(found, ended))
@@ -52,7 +60,7 @@ def command(home: Home, ctx: click.Context, environment: str | None, as_json: bo
 def _find_environment(home: Home, wanted: str | None) -> tuple[EnvironmentView, list[Rollout]]:
     """The environment, and what ended there lately."""
     if not home.ledger_file.is_file():
-        raise NotFoundError("nothing was rolled out yet", hint="`noria run` makes a first release.")
+        raise NotFoundError("there was no rollout yet", hint="`noria run` makes a first release.")
     name = home.project_name()
     with closing(home.ledger()) as ledger:
         every = read(ledger, name, surroundings(home.state)).environments
@@ -61,9 +69,19 @@ def _find_environment(home: Home, wanted: str | None) -> tuple[EnvironmentView, 
         chosen = wanted or moving or _last(home, list(known))
         rollouts = RolloutStore(ledger, name).list(limit=200, environment=chosen)
     if chosen not in known and not rollouts:
-        raise NotFoundError(f"nothing was rolled out in {chosen or 'any environment'} yet", hint="`noria status` shows them.")
+        raise NotFoundError(f"there was no rollout in {chosen or 'any environment'} yet", hint="`noria status` shows them.")
     ended = [r for r in rollouts if r.ended_at is not None]
     return known.get(chosen) or EnvironmentView(chosen, None, None, None, None), ended[:5]
+
+
+def _with_freezes(home: Home, environment: EnvironmentView) -> EnvironmentView:
+    """Of a held rollout with the freezes of the project file, while it can be read: they decide whether it may be promoted."""
+    canary = environment.canary
+    if canary is not None and canary.rollout.state is RolloutState.HELD:
+        with suppress(NoriaError, KeyError):
+            freezes = home.project().environments[environment.name].freeze
+            return replace(environment, canary=replace(canary, freezes=freezes))
+    return environment
 
 
 def _last(home: Home, known: list[str]) -> str:
@@ -90,15 +108,11 @@ def _stands(environment: EnvironmentView, canary: RolloutView) -> str:
     state = "shadow" if rollout.state is RolloutState.CANARY and canary.shadow and not canary.share else str(rollout.state)
     title = f"{rollout.release} in {environment.name}: {click.style(state, fg=colour, bold=True)}"
     told = [("now", rollout.look.text if rollout.look else rollout.reason)]
-    if rollout.look:
+    if rollout.look and rollout.look.text != rollout.reason:
         told.append(("since", rollout.reason))
     told += [("traffic", _traffic(canary)), ("steps", _plan(rollout)), ("begun", ago(rollout.started_at))]
-    hint = {
-        RolloutState.HELD: "`noria rollout resume` goes on, `noria promote` and `noria rollout abort` decide.",
-        RolloutState.PROBATION: f"`noria rollback` puts {rollout.before} back at once.",
-    }.get(rollout.state)
-    if hint:
-        told.append(("next", hint))
+    for place, offer in enumerate(offered_actions(canary)):
+        told.append(("" if place else "next", f"`{offer.command}`: {offer.what}"))
     parts = [title, pairs(told)]
     if rollout.look and rollout.look.stands:
         rows = [

@@ -1,4 +1,4 @@
-"""How long a rollout would take at present traffic, guard by guard, and what of its settings decides nothing."""
+"""Forecasts how long a rollout takes at current traffic, guard by guard, and which of its settings decide nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _unknown(policy: RolloutPolicy, rates: Mapping[str, Any] | None) -> str:
     needed = requests_needed(min(policy.guards.errors, policy.guards.slow_by), policy.missed)
     if policy.guards.quantile is not None:
         needed = max(needed, values_needed(policy.guards.quantile.quantile, policy.missed / 2))
-    text = f"a flawless candidate is promoted after about {needed:,} requests of its own; patience {lasting(policy.patience_s)}"
+    text = f"a flawless candidate is promoted after about {plural(needed, 'request')} of its own"
+    text += f"; patience {lasting(policy.patience_s)}"
     return text if rates is None else f"{text}; no request came in over the last {duration(rates['over_s'])}"
 
 
@@ -73,7 +74,10 @@ def _present(rates: Mapping[str, Any], project: str, projects: int) -> str:
 def _plan(
     policy: RolloutPolicy, rates: Mapping[str, Any], project: str, *, deferred: bool
 ) -> tuple[RolloutPlan, Sequence[RateGuard | Loss]]:
-    """The guards whose time can be foretold: of a quantile the least is, see `_quantile`; labels that come too late are not."""
+    """Plans the guards whose time can be forecast.
+
+    Of a quantile only the minimum can, see `_quantile`; guards whose labels come too late are left out.
+    """
     judged, limits = [step for step in policy.steps if step.judged], policy.guards
     shares = tuple(step.share for step in judged if step.kind is StepKind.CANARY)
     shadow = next((step.share for step in judged if step.kind is StepKind.SHADOW), 0.0)
@@ -108,9 +112,9 @@ def _quantile(plan: RolloutPlan, policy: RolloutPolicy) -> list[ForecastLine]:
         return []
     canary, seconds = judge_patience.quantile_cost(plan, guard.quantile)
     late = seconds is not None and seconds > policy.patience_s
-    text = f"not decided before {canary:,} requests of the candidate, {duration(seconds or 0)}; more, as latencies spread"
+    text = f"needs at least {canary:,} requests of the candidate, {duration(seconds or 0)}; more if latencies vary"
     if late:
-        text += f". That is beyond a patience of {lasting(policy.patience_s)}. A larger share or more patience would decide it"
+        text += f". That exceeds the patience of {lasting(policy.patience_s)}; a larger share or more patience is needed"
     return [ForecastLine(f"p{100 * guard.quantile:g}", "warn" if late else "ok", text)]
 
 
@@ -133,13 +137,13 @@ def _remedy(guard: RateGuard | Loss) -> str:
 def _remarks(policy: RolloutPolicy, label_delay_s: float, *, deferred: bool) -> list[str]:
     said = []
     if deferred:
-        text = f"labels come {duration(label_delay_s)} after the request, not within patience: quality is judged in probation"
+        text = f"labels come {duration(label_delay_s)} after the request, after the patience ends: quality is judged in probation"
         if policy.probation_s <= label_delay_s:
             ends = f"that ends before them, after {duration(policy.probation_s)}" if policy.probation_s else "there is none"
-            text += f", and {ends}: a probation longer than that would judge it"
+            text += f", and {ends}: a longer probation could judge it"
         said.append(text)
     if not any(step.judged and step.kind is StepKind.CANARY for step in policy.steps):
-        said.append("no step lets the candidate answer while the champion does too: slow answers are judged by nothing")
+        said.append("in no step do candidate and champion answer at the same time, so slow answers are not judged")
     if policy.assign is Assign.KEY:
-        said.append("assign: key counts the first request of each key alone: what is needed are so many keys, which takes longer")
+        said.append("assign: key counts only the first request of each key: the numbers above are keys, so it takes longer")
     return said

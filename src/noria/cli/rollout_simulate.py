@@ -1,4 +1,4 @@
-"""`noria rollout simulate`: how many requests a rollout takes to decide, and how often it is wrong, before there is one."""
+"""`noria rollout simulate`: how many requests a rollout needs to decide, and how often it decides wrongly."""
 
 from __future__ import annotations
 
@@ -53,38 +53,49 @@ class SimulateOptions(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.option("--errors", default="1%", show_default=True, metavar="A[:B]", help="Share of errors: champion's, and candidate's.")
-@click.option("--slow", default="0.5%", show_default=True, metavar="A[:B]", help="Share of slow answers, likewise.")
-@click.option("--traffic", default="20/s", show_default=True, help="Requests: 20/s, 300/min, 5000/h.")
-@click.option("--burst", default=1.0, show_default=True, help="Every fifth minute brings so many times as many requests.")
-@click.option("--drift", default=1.0, show_default=True, help="Both releases' rates grow: the champion's so many times.")
-@click.option("--steps", help="Shares of traffic: 5%,25%,100%.")
-@click.option("--guard-errors", metavar="SHARE", help="So many more errors are too much: 1%.")
-@click.option("--guard-slow", metavar="SHARE", help="So many more slow answers are too much: 2%.")
-@click.option("--false-alarm", metavar="SHARE", help="Of good candidates that may be rolled back: 1%.")
-@click.option("--missed", metavar="SHARE", help="Of harmful candidates that may be promoted: 5%.")
-@click.option("--patience", metavar="DURATION", help="When an undecided rollout is held: 1h.")
-@click.option("--shadow", metavar="SHARE", help="Of requests, that both score in a first step: 30%.")
-@click.option("--brier", type=float, metavar="LOSS", help="So much greater a loss is too much, where labels come: 0.01.")
-@click.option("--labels", metavar="RATE", help="Labels on requests that both scored: 5/s.")
+@click.option(
+    "--errors",
+    default="1%",
+    show_default=True,
+    metavar="A[:B]",
+    help="Share of errors: of the champion, or of champion:candidate.",
+)
+@click.option("--slow", default="0.5%", show_default=True, metavar="A[:B]", help="Share of slow answers, in the same form.")
+@click.option("--traffic", default="20/s", show_default=True, help="How many requests come: 20/s, 300/min, 5000/h.")
+@click.option("--burst", default=1.0, show_default=True, help="How many times the requests of every fifth minute are multiplied.")
+@click.option(
+    "--drift",
+    default=1.0,
+    show_default=True,
+    help="By what factor the champion's rates grow in the meantime; the candidate's grow by as much.",
+)
+@click.option("--steps", help="The candidate's shares of traffic: 5%,25%,100%.")
+@click.option("--guard-errors", metavar="SHARE", help="How many more errors are too much: 1%.")
+@click.option("--guard-slow", metavar="SHARE", help="How many more slow answers are too much: 2%.")
+@click.option("--false-alarm", metavar="SHARE", help="The share of good candidates that may be rolled back: 1%.")
+@click.option("--missed", metavar="SHARE", help="The share of harmful candidates that may be promoted: 5%.")
+@click.option("--patience", metavar="DURATION", help="After how long an undecided rollout is held: 1h.")
+@click.option("--shadow", metavar="SHARE", help="The share of requests that both score in a first step: 30%.")
+@click.option("--brier", type=float, metavar="LOSS", help="How much greater a loss is too much, where labels come: 0.01.")
+@click.option("--labels", metavar="RATE", help="How often labels come for requests that both scored: 5/s.")
 @click.option(
     "--loss-sd",
     type=click.FloatRange(min=0, min_open=True),
     default=0.1,
     show_default=True,
-    help="How much the differences of two losses spread.",
+    help="The standard deviation of the difference of two losses.",
 )
-@click.option("--rollouts", default=300, show_default=True, type=click.IntRange(1, 20_000), help="How many are played out.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed, the same figures.")
-@click.option("--environment", "-e", help="Whose settings; the last environment of noria.yaml when not named.")
+@click.option("--rollouts", default=300, show_default=True, type=click.IntRange(1, 20_000), help="How many rollouts to simulate.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same figures.")
+@click.option("--environment", "-e", help="The environment whose settings to use; by default the last one of noria.yaml.")
 @json_option
 @pass_home
 def command(home: Home, /, rollouts: int, seed: int, environment: str | None, as_json: bool, **options: Any) -> None:
-    """Play rollouts out: how many requests and how long a decision takes, and how often it is wrong.
+    """Simulate rollouts: how many requests and how much time a decision takes, and how often it is wrong.
 
-    Settings are those of the environment unless given. With one rate each, candidates as good as the champion, worse by the
-    guard and much worse are tried; with two (1%:5%) the one that you describe beside a good one. Evidence is looked at after
-    every error and every slow answer, and where labels come (--labels) quality is judged too. Pauses are left out.
+    Settings come from the environment unless given here. With one rate each, the candidates are as good as the champion, worse by
+    the guard, and much worse; with two (1%:5%), the one you describe, beside a good one. Evidence is judged after every error and
+    every slow answer; with --labels, quality is judged, too. Pauses are left out.
 
     \b
     Example:  noria rollout simulate
@@ -155,13 +166,13 @@ def _margin(asked: SimulateOptions, policy: RolloutPolicy) -> float:
     """How much greater a loss is too much, divided by its bound; 0 where no labels come."""
     if asked.labels is None:
         if asked.brier is not None:
-            raise UsageError("--brier says nothing without labels", hint="Name how many come: --labels 5/s")
+            raise UsageError("--brier has no effect without labels", hint="Name how many come: --labels 5/s")
         return 0.0
     if asked.brier is not None:
         return asked.brier
     guard = policy.guards.quality
     if guard is None:
-        raise UsageError("no quality is guarded here", hint="Name what is too much: --brier 0.01")
+        raise UsageError("quality is not guarded here", hint="Name what is too much: --brier 0.01")
     return guard.by / guard.bound
 
 
@@ -171,8 +182,8 @@ def _read(text: str, kind: Kind, option: str, like: str) -> float:
             count, seconds = units.frequency(text)
             return count / seconds
         return units.share(text) if kind == "share" else units.duration_s(text)
-    except ValueError:
-        raise UsageError(f"{option} cannot be read: {text!r}", hint=f"Like {like}") from None
+    except ValueError as error:
+        raise UsageError(f"{option} cannot be read: {text!r}", hint=str(error) or f"Like {like}") from None
 
 
 def _read_option(text: str | None, kind: Kind, option: str, like: str, otherwise: float) -> float:
@@ -249,7 +260,7 @@ def _render(
     slowest = max(foretold, key=lambda one: one.seconds or 0.0)
     what = "of them" if slowest.guard == LABELS else "requests"
     takes = (
-        f"reckoned: {slowest.guard} clear a good candidate after about {number(slowest.requests)} {what}, "
+        f"computed: {slowest.guard} clear a good candidate after about {number(slowest.requests)} {what}, "
         f"{duration(slowest.seconds)}"
     )
     return "\n".join([settings, *([said] if said else []), "", table(head, rows), "", note, takes, *warnings])

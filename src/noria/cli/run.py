@@ -1,13 +1,13 @@
-"""`noria run`: one turn of the wheel, here and now."""
+"""`noria run`: runs one turn, or an experiment, in this process."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from noria.cli import experiments
+from noria.cli import experiment_options
 from noria.cli.context import Home, actor, pass_home
 from noria.cli.output import ExitCode, duration, emit, json_option, pairs, plain
 from noria.cli.step_log import failed_log
@@ -17,9 +17,6 @@ from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import Turn, TurnOutcome
 from noria.pipeline.turn_store import TurnStore
 from noria.views.runtime_status import running_daemon
-
-if TYPE_CHECKING:
-    pass
 
 EXIT = {
     TurnOutcome.NOTHING_CHANGED: ExitCode.PASSED,
@@ -34,14 +31,14 @@ EXIT = {
 
 
 @click.command()
-@click.option("--reason", default="noria run", help="Why, for the audit log.")
-@click.option("--wait/--no-wait", default=True, help="Wait for the verdict of a canary that live traffic decides.")
-@click.option("--explain", is_flag=True, help="Say what would run, and why; run nothing.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Another value of a parameter. Repeatable.")
-@click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B,C", help="Each of these values: a run for every combination.")
-@click.option("--to", metavar="STEP", help="Only this step and all that it needs.")
-@click.option("--from", "start", metavar="STEP", help="Only this step and all that needs it, on the results there are.")
-@click.option("--only", metavar="STEP", help="Only this step, on the results there are.")
+@click.option("--reason", default="noria run", help="The reason, for the audit log.")
+@click.option("--wait/--no-wait", default=True, help="Wait until live traffic has decided the rollout.")
+@click.option("--explain", is_flag=True, help="Say which steps would run, and why; run nothing.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a parameter to another value. Repeatable.")
+@click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B,C", help="Run once for each value, or combination of values.")
+@click.option("--to", metavar="STEP", help="Only this step and those before it.")
+@click.option("--from", "start", metavar="STEP", help="Only this step and those after it, on existing results.")
+@click.option("--only", metavar="STEP", help="Only this step, on existing results.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag the experiment. Repeatable.")
 @click.option("--note", default="", metavar="TEXT", help="A note on the experiment.")
 @json_option
@@ -60,12 +57,12 @@ def command(
     note: str,
     as_json: bool,
 ) -> int:
-    """Turn the wheel once: check, train, evaluate, gate, release, roll out.
+    """Run one turn: check, train, evaluate, gate, release, roll out.
 
-    Takes the code as it is in this folder. With uncommitted changes everything is measured, and nothing is released.
+    The code is taken as it is in this folder. With uncommitted changes, a candidate is measured but not released.
 
-    With other parameters (--set, --sweep), chosen steps (--to, --from, --only), a tag or a note it is an experiment: its steps
-    run, and what they log is kept to be compared (`noria runs`, `noria diff`); nothing is checked, gated or released.
+    With other parameters (--set, --sweep), chosen steps (--to, --from, --only), a tag or a note, it is an experiment: its steps
+    run, and their logged metrics can be compared (`noria runs`, `noria diff`); nothing is checked, gated or released.
 
     \b
     Example:
@@ -77,18 +74,18 @@ def command(
 
     JSON: turn, outcome, release, reason, run, user_s, overhead_s, steps[name, state, reason, seconds].
     Of experiments: experiments[run, outcome, reason, params, metrics, steps]. With --explain:
-    steps[name, runs, reason], where runs is null when it depends on what a step before it will leave.
+    steps[name, runs, reason], where runs is null when it depends on the result of an earlier step.
     """
-    asked = experiments.parse_options(settings, sweeps, (to, start, only), tags, note)
-    if explain:
-        return experiments.explain(home, asked, as_json)
-    if asked.any:
-        return experiments.run(home, asked, as_json)
-    return turn(home, reason, wait, as_json)
+    asked = experiment_options.parse_options(settings, sweeps, (to, start, only), tags, note)
+    if not explain and not asked.any:
+        return turn(home, reason, wait, as_json)
+    from noria.cli import experiments  # a turn needs none of it
+
+    return experiments.explain(home, asked, as_json) if explain else experiments.run(home, asked, as_json)
 
 
 def turn(home: Home, reason: str, wait: bool, as_json: bool) -> int:
-    """One turn; the exit code."""
+    """Runs one turn and returns the exit code."""
     context = assembly.assemble(home.path, actor=actor(), progress=_quiet if as_json else _tell, warm=3)
     try:
         ended = turn_runner.turn_by_hand(context, reason)
@@ -109,7 +106,7 @@ def _tell(text: str) -> None:
 
 
 def _follow(context: DeliveryContext, home: Home, ended: Turn) -> Turn:
-    """Until live traffic decided. Without a daemon this process drives the rollout itself."""
+    """Waits until live traffic has decided. Without a daemon, this process drives the rollout itself."""
     from noria.delivery.rollout_controller import RolloutController  # SciPy: only a rollout that is judged needs it
 
     controller = RolloutController(context)
@@ -139,7 +136,7 @@ def _document(context: DeliveryContext, ended: Turn) -> dict[str, Any]:
 
 
 def _failed_log(context: DeliveryContext, ended: Turn) -> tuple[str, str] | None:
-    """The step that failed, or the project's tests, and how the log ends; None where nothing failed or nothing was said."""
+    """Returns the step that failed, or the project's tests, with the end of its log; None when nothing failed or printed."""
     if ended.outcome not in (TurnOutcome.STEP_FAILED, TurnOutcome.CHECK_FAILED) or ended.run_id is None:
         return None
 
@@ -152,7 +149,7 @@ def _render(ended: Turn, log: tuple[str, str] | None) -> str:
     if ended.release:
         items.append(("release", f"{ended.release}   (noria show {ended.release})"))
     if ended.overhead_s is not None:
-        items.append(("time", f"{duration(ended.user_s)} in your own code, {duration(ended.overhead_s)} around it"))
+        items.append(("time", f"{duration(ended.user_s)} in your own code, {duration(ended.overhead_s)} in Noria"))
     if log is None:
         return pairs(items)
     step, text = log

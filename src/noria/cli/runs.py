@@ -1,4 +1,4 @@
-"""`noria runs`: the latest turns; runs that meet a query; tags and notes of a run."""
+"""`noria runs`: lists the latest turns, or runs that match a query; tags runs and writes their notes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from noria.cli.output import ago, duration, emit, json_option, number, plain, pl
 from noria.evaluation.records import sort_gated_first
 from noria.kernel import where as conditions
 from noria.pipeline.run import Run, RunKind
+from noria.pipeline.run_query import find_runs
 from noria.pipeline.run_store import RunStore
 from noria.pipeline.turn_record import Turn
 from noria.pipeline.turn_store import TurnStore
@@ -27,18 +28,20 @@ COLUMNS = 6  # metrics and parameters that the table shows; --json has all
 
 
 @click.group(invoke_without_command=True)
-@click.option("--where", metavar="QUERY", help="Runs that meet it: metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'best'")
-@click.option("--sort", metavar="FIELD", help="By a metric, a parameter or another field; -metrics.auc: largest first.")
+@click.option(
+    "--where", metavar="QUERY", help="Only runs that match, as in: metrics.auc > 0.8 and params.train.lr <= 0.1 and tag = 'best'"
+)
+@click.option("--sort", metavar="FIELD", help="Sort by a metric, a parameter or another field; -metrics.auc: largest first.")
 @click.option("--kind", type=click.Choice([str(k) for k in RunKind]), help="Only turns, experiments or trials.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many, newest first.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, where: str | None, sort: str | None, kind: str | None, limit: int, as_json: bool) -> None:
-    """List the latest turns. With --where, --sort or --kind: the runs of turns, experiments and trials that meet it.
+    """List the latest turns. With --where, --sort or --kind: list runs of turns, experiments and trials.
 
     A query is an SQL expression, as in a contract's rules: = != < <= > >= in like between, ~* (contains, in any case), functions,
     `is null`, `and`, `or`, `not`, brackets; text and times in single quotes. Fields: metrics.NAME, params.NAME, id, kind,
-    outcome, tag (any of them), note, parent, commit, started, seconds. A run without the field meets no comparison.
+    outcome, tag (any of them), note, parent, commit, started, seconds. A run that lacks a field matches no comparison with it.
 
     \b
     Example:  noria runs --limit 5
@@ -70,7 +73,7 @@ def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | Non
     asked = conditions.parse(where) if where is not None else None
     order = conditions.parse_order(sort) if sort is not None else None
     with closing(home.existing_ledger()) as ledger:
-        runs = RunStore(ledger, home.project_name()).search(asked, order, kind, limit)
+        runs = find_runs(RunStore(ledger, home.project_name()), asked, order, kind, limit)
     emit(
         as_json,
         {"runs": [run_facts(r) for r in runs]},
@@ -81,11 +84,11 @@ def _search(home: Home, where: str | None, sort: str | None, kind: RunKind | Non
 @command.command("tag")
 @click.argument("run")
 @click.argument("names", nargs=-1)
-@click.option("--remove", multiple=True, metavar="NAME", help="Take a tag away; may be given several times.")
+@click.option("--remove", multiple=True, metavar="NAME", help="Remove a tag. Repeatable.")
 @json_option
 @pass_home
 def tag(home: Home, run: str, names: tuple[str, ...], remove: tuple[str, ...], as_json: bool) -> None:
-    """Tag a run, or take tags away. RUN is its id, or the beginning of it.
+    """Tag a run, or remove tags. RUN is its id, or the beginning of it.
 
     \b
     Example:  noria runs tag run-0197 baseline "wide net"
@@ -108,7 +111,7 @@ def tag(home: Home, run: str, names: tuple[str, ...], remove: tuple[str, ...], a
 @json_option
 @pass_home
 def note(home: Home, run: str, text: str, as_json: bool) -> None:
-    """Write a run's note, in place of the former one; an empty text takes it away. RUN is its id, or the beginning of it.
+    """Write a run's note, replacing an earlier one; an empty text removes it. RUN is its id, or the beginning of it.
 
     \b
     Example:  noria runs note run-0197 "half the rate, twice the trees"
@@ -124,7 +127,7 @@ def note(home: Home, run: str, text: str, as_json: bool) -> None:
 
 
 def render(turns: list[Turn], counts: Mapping[RunKind, int]) -> str:
-    """One line a turn, and how many other runs there are."""
+    """Renders one line for each turn, and how many other runs there are."""
     others = [plural(counts[kind], kind) for kind in (RunKind.EXPERIMENT, RunKind.TRIAL) if counts.get(kind)]
     more = [f"and {' and '.join(others)}: noria runs --kind {RunKind.EXPERIMENT if len(others) > 1 else _only(counts)}"]
     if not turns:
@@ -153,9 +156,9 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 
 def render_runs(runs: list[Run], fields: list[tuple[str, str]]) -> str:
-    """One line a run: what was asked about, or what most runs have."""
+    """Renders one line for each run, with the fields of the query, or those that most runs have."""
     if not runs:
-        return "no run meets that"
+        return "no run matches"
     beside = any(r.serving for r in runs)
     rows = [
         (

@@ -1,16 +1,15 @@
-"""`noria serve`: releases behind HTTP, without daemon, project or ledger: what goes into a container."""
+"""`noria serve`: serves releases over HTTP without daemon, project or ledger, as in a container."""
 
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from noria.cli.context import Home, demand_text, pass_home
-from noria.cli.exported import find_export, public_keys
+from noria.cli.context import demand_text
+from noria.cli.named_release import find_release
 from noria.cli.output import emit, json_option, pairs
 from noria.config import units
 from noria.delivery import standalone
@@ -18,39 +17,63 @@ from noria.kernel import names
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, Access, RateLimit, is_loopback
 from noria.kernel.errors import UsageError
 from noria.kernel.workers import MOST, TWO, Workers
-from noria.releases.store import ReleaseStore
 from noria.serving.supervisor import Options
 
 if TYPE_CHECKING:
-    from noria.delivery.standalone import Lay, UnpackedRelease
+    from noria.delivery.standalone import UnpackedRelease
 
 
 @click.command()
 @click.argument("releases", metavar="RELEASE|FILE...", nargs=-1, required=True)
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
-@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="Its port; 0 takes any free one.")
-@click.option("--workers", metavar="N|MIN:MAX", default=str(TWO), show_default=True, help="Processes that answer.")
-@click.option("--environment", "--env", "-e", default="production", show_default=True, help="Its name in log and metrics.")
+@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="The port; 0 takes any free one.")
+@click.option(
+    "--workers",
+    metavar="N|MIN:MAX",
+    default=str(TWO),
+    show_default=True,
+    help="How many worker processes; a range scales with the load.",
+)
+@click.option(
+    "--environment",
+    "--env",
+    "-e",
+    default="production",
+    show_default=True,
+    help="The name of the environment in log and metrics.",
+)
 @click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("noria-serve"),
     show_default=True,
-    help="The folder of its prediction log.",
+    help="The folder for the prediction log.",
 )
 @click.option(
     "--key",
     "keys",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A public key (signing.pub) that a FILE may be signed with, and with no other; may be given again.",
+    help="A public key (signing.pub) that FILEs must be signed with. Repeatable.",
 )
-@click.option("--key-file", type=click.Path(path_type=Path), help="API keys, one name:key a line; nobody is answered without.")
-@click.option("--host-name", "hosts", multiple=True, help="A name that the Host header may say; may be given again.")
-@click.option("--rate", metavar="N/s", help="How often each API key may ask, as 100/s or 6000/min; without keys, each address.")
-@click.option("--access-log", is_flag=True, help="One JSON line for each request, in the folder's log/ENVIRONMENT/access.log.")
-@click.option("--max-body", default=MAX_BODY_BYTES, show_default=True, type=click.IntRange(1), help="Most bytes of a request.")
-@click.option("--max-rows", default=MAX_ROWS, show_default=True, type=click.IntRange(1), help="Most rows of a request.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help="A file of API keys, one name:key on each line; requests without a key are refused.",
+)
+@click.option("--host-name", "hosts", multiple=True, help="A host name to accept in the Host header. Repeatable.")
+@click.option(
+    "--rate", metavar="N/s", help="How often each API key (without keys: each address) may ask, as in 100/s or 6000/min."
+)
+@click.option(
+    "--access-log", is_flag=True, help="Write one JSON line for each request to log/ENVIRONMENT/access.log in the folder."
+)
+@click.option(
+    "--max-body", default=MAX_BODY_BYTES, show_default=True, type=click.IntRange(1), help="The largest request body, in bytes."
+)
+@click.option(
+    "--max-rows", default=MAX_ROWS, show_default=True, type=click.IntRange(1), help="The largest number of rows in a request."
+)
 @json_option
 def command(
     releases: tuple[str, ...],
@@ -68,13 +91,13 @@ def command(
     max_rows: int,
     as_json: bool,
 ) -> None:
-    """Serve releases in the foreground until SIGTERM or Ctrl-C, then finish what was begun.
+    """Serve releases in the foreground until SIGTERM or Ctrl-C; requests in progress are still answered.
 
     A FILE that `noria releases export` wrote needs no project: its signature and its digests are verified first. A RELEASE comes
-    from this project's store. Neither needs a daemon. On an address that is not loopback, --key-file is demanded.
+    from this project's store. Neither needs a daemon. An address that is not loopback requires --key-file.
 
-    Releases of several projects share the address: POST /NAME/predict or /v2/models/NAME/infer asks that project's. Of two
-    releases of one project the first answers, and the other can be named: /v2/models/NAME/versions/v2/infer.
+    Releases of several projects share the address: POST /NAME/predict or /v2/models/NAME/infer asks the one of project NAME. Of
+    two releases of one project, the first answers unless a request names the other: /v2/models/NAME/versions/v2/infer.
 
     \b
     Example:
@@ -92,7 +115,7 @@ def command(
     demand_text(state)
     access = _access(host, key_file, hosts, rate, access_log)
     options = Options(state, {environment: (host, port)}, _workers(workers), max_body, max_rows, access)
-    lays = [_lay(release, keys, as_json) for release in releases]
+    lays = [find_release(release, keys, as_json) for release in releases]
     standalone.serve(options, lays, lambda laid, address: _answers(options, laid, address, as_json))
     if not as_json:
         click.echo("stopped")
@@ -102,8 +125,8 @@ def _workers(text: str) -> Workers:
     try:
         return Workers.of(text)
     except ValueError:
-        text = f"--workers {text!r} is no number from 1 to {MOST}"
-        raise UsageError(text, hint="Or a range, as in 1:4: as many as the load asks for.") from None
+        text = f"--workers {text!r} is neither a number from 1 to {MOST} nor a range"
+        raise UsageError(text, hint="A range, as in 1:4, scales with the load.") from None
 
 
 def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str | None, log: bool) -> Access:
@@ -113,8 +136,9 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
         raise UsageError(f"{host} can be reached from other machines, and no keys are named", hint=hint)
     try:
         limit = RateLimit(*units.frequency(rate)) if rate is not None else None
-    except ValueError:
-        raise UsageError(f"--rate {rate!r} is no rate", hint="As in 100/s, 6000/min or 50000/h.") from None
+    except ValueError as error:
+        hint = str(error) or "As in 100/s, 6000/min or 50000/h."
+        raise UsageError(f"--rate {rate!r} is no rate", hint=hint) from None
     try:
         names_of = tuple(units.host(name) for name in hosts)
     except ValueError:
@@ -122,22 +146,6 @@ def _access(host: str, key_file: Path | None, hosts: tuple[str, ...], rate: str 
             f"--host-name {', '.join(hosts)} is no name of a host", hint="As in models.example.org, no port."
         ) from None
     return Access(str(key_file.absolute()) if key_file is not None else None, names_of, limit, log)
-
-
-def _lay(release: str, keys: tuple[Path, ...], as_json: bool) -> Lay:
-    path = find_export(release) or (Path(release) if "/" in release else None)
-    if path is not None:
-        tell = (lambda _: None) if as_json else (lambda text: click.echo(text, err=True))
-        return standalone.from_file(path, public_keys(*keys), tell)
-    if keys:
-        raise UsageError("--key is for a FILE: a release of this project is verified with its own key")
-    return _from_store(release)
-
-
-@pass_home
-def _from_store(home: Home, release: str) -> Lay:
-    with closing(home.existing_ledger()) as ledger:
-        return standalone.from_store(home.state, ReleaseStore(ledger, home.project_name()).get(release))
 
 
 def _answers(options: Any, laid: list[UnpackedRelease], address: str, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`noria show REF`: the whole story of a release, a run, a turn or a delivery."""
+"""`noria show REF`: shows everything recorded of a release, a run, a turn or a delivery."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from noria.cli.context import Home, pass_home
 from noria.cli.output import emit, json_option, plain
 from noria.cli.step_log import log_tail
 from noria.data import versions
-from noria.data.holding_store import HoldingStore
 from noria.data.kept_versions import erased_files
-from noria.data.snapshot import Delivery
+from noria.data.quarantine_store import QuarantineStore
 from noria.delivery.rollout_record import Rollout
 from noria.delivery.rollout_store import RolloutStore
 from noria.evaluation.judge_compare import summary
@@ -32,6 +31,7 @@ from noria.pipeline.series_store import SeriesStore
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
 from noria.pipeline.turn_store import TurnStore
+from noria.releases.decision_store import DecisionStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 from noria.serving.route_store import RouteStore
@@ -51,11 +51,11 @@ SHOWN = 10_000  # rollouts and windows of a release, newest first
 
 @click.command()
 @click.argument("ref")
-@click.option("--log", "step", metavar="STEP", help="Print the whole log of one step of the run, and nothing else.")
+@click.option("--log", "step", metavar="STEP", help="Print only the whole log of this step of the run.")
 @json_option
 @pass_home
 def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
-    """Tell the whole story of a release, run, turn or delivery.
+    """Show everything recorded of a release, run, turn or delivery.
 
     REF is a release (v3, or the beginning of its digest), the id of a run or of a search's trial or the beginning of it, `latest`
     (the latest run), a turn's number or id, or a delivery's id.
@@ -66,13 +66,14 @@ def command(home: Home, ref: str, step: str | None, as_json: bool) -> None:
               noria show 12 --log train
               noria show v3 --json | jq .gate
 
-    JSON keys of a release: kind, release, serves, turn, run, triggers, evaluation, gate, parity, environment, params, data,
-    training, steps, reference, origin (of an imported one: file, sha256, by, at, framework), rollouts, quality, missing [what the
-    bundle does not hold], not_reproducible (why: what was erased; null when nothing was).
+    JSON keys of a release: kind, release, decisions [{kind, asked, actor, why, text}: what a person had to accept], serves, turn,
+    run, triggers, evaluation, gate, parity, environment, params, data, training, steps, reference, origin (of an imported one:
+    file, sha256, by, at, framework), rollouts, quality, missing [what the bundle does not hold], not_reproducible (why: what was
+    erased; null when nothing was).
     Of a run: kind, run, turn, triggers, evaluation and gate (null where no candidate was measured), series {step: {metric:
-    {points, last, least, most}}}, logs {step: its last lines}; of `latest`, ended_early: a turn that came after it and to no run.
-    Of the others: kind, and turn, run, triggers, evaluation, gate, rollouts, series and logs, or delivery. With --log: run, step,
-    log.
+    {points, last, least, most}}}, logs {step: its last lines}; of `latest`, ended_early: a later turn that ended without a run.
+    Of the others: kind, and turn, run, triggers, evaluation, gate, rollouts, series and logs, or delivery and decision (of a
+    person: outcome, actor, why, at, delivery, accepted_as; or null). With --log: run, step, log.
     """
     with closing(home.existing_ledger()) as ledger:
         document = find(home, ledger, home.project_name(), ref)
@@ -115,13 +116,13 @@ def find(home: Home, ledger: Ledger, project: str, ref: str) -> dict[str, Any]:
     if ref == LATEST:
         newest = RunStore(ledger, project).list(1)
         if not newest:
-            raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
+            raise NotFoundError("there is no run yet", hint="`noria run` runs a first turn.")
         early = TurnStore(ledger, project).ended_early()
         return of_run(home.state, ledger, project, newest[0]) | {"ended_early": turn_facts(early) if early else None}
     if ref.startswith(("run-", "trial-")):
         return of_run(home.state, ledger, project, RunStore(ledger, project).find(ref))
     if ref.startswith("delivery-"):
-        return of_delivery(HoldingStore(ledger, project).delivery(ref))
+        return of_delivery(QuarantineStore(ledger, project), ref)
     return of_release(home.state, ledger, project, ReleaseStore(ledger, project).get(ref))
 
 
@@ -142,6 +143,9 @@ def of_release(state: Path, ledger: Ledger, project: str, release: Release) -> d
     return {
         "kind": "release",
         "release": release_facts(release),
+        "decisions": [
+            msgspec.to_builtins(one) | {"text": one.words} for one in DecisionStore(ledger, project).of_release(release.version)
+        ],
         "serves": [r.environment for r in RouteStore(ledger, project).all() if r.champion == release.digest],
         "turn": turn_facts(turn) if turn else None,
         "triggers": _triggers(ledger, turn),
@@ -216,9 +220,12 @@ def _blobs(state: Path) -> BlobStore:
     return BlobStore(state / "blobs")
 
 
-def of_delivery(delivery: Delivery) -> dict[str, Any]:
-    """A file as it arrived, and what became of it."""
-    return {"kind": "delivery", "delivery": delivery_facts(delivery)}
+def of_delivery(store: QuarantineStore, reference: str) -> dict[str, Any]:
+    """A file as it arrived, what became of it, and what a person decided of it or of the delivery that it was released from."""
+    delivery = store.delivery(reference)
+    decision = store.decision(delivery.id) or next((d for d in store.decisions() if d.accepted_as == delivery.id), None)
+    decided = None if decision is None else msgspec.to_builtins(decision)
+    return {"kind": "delivery", "delivery": delivery_facts(delivery), "decision": decided}
 
 
 def _triggers(ledger: Ledger, turn: Turn | None) -> list[dict[str, Any]]:

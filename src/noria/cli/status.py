@@ -1,4 +1,4 @@
-"""`noria status`: who serves what, and what happened lately. Answers at once: no heavy library is loaded."""
+"""`noria status`: shows what serves where, and what happened recently. It loads no heavy library."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from noria.cli.context import Home, pass_home
 from noria.cli.output import ago, day, duration, emit, json_option, number, pairs, percent, plain, plural, section, table
+from noria.evaluation.records import HoldoutBudget
 from noria.kernel.words import size
 from noria.views.runtime_status import StatusContext, surroundings
 from noria.views.status import EnvironmentView, RolloutView, StatusView, document, nothing_yet, read
@@ -19,16 +20,16 @@ SHOWN_TURNS = 6
 @json_option
 @pass_home
 def command(home: Home, as_json: bool) -> None:
-    """Who serves what, and what happened lately.
+    """Show what serves where, and what happened recently.
 
     \b
     Example:  noria status
               noria status --json | jq .addresses.production
 
-    JSON keys: project, daemon, standstill (why it decides nothing any more), server, server_use {workers, processes, cpu,
+    JSON keys: project, daemon, standstill (why the daemon has stopped deciding), server, server_use {workers, processes, cpu,
     memory_bytes}, addresses {console, ENVIRONMENT},
     environments [{name, release, previous, trouble, canary, probation}], turns, quality, deliveries, quarantined_rows,
-    waiting_triggers, alerts, clock, next.
+    waiting_triggers, alerts, holdout {looks, budget, left, rows, fresh_rows, repeated} of the newest verdict, clock, next.
     """
     view = look(home)
     emit(as_json, lambda: document(view), lambda: render(view, _console(home, view)))
@@ -77,14 +78,22 @@ def _lamps(view: StatusView, console: str | None) -> list[tuple[str, object]]:
         lamps.append(("console", console))
     if not view.clock.wall:
         lamps.append(("clock", f"{day(view.clock.at)}, {number(view.clock.speed)} times wall speed"))
+    if view.holdout is not None and (view.holdout.budget is not None or view.holdout.looks >= 2):
+        lamps.append(("holdout", f"{view.holdout.words}{_left(view.holdout)}"))
     if view.waiting_triggers:
         lamps.append(("waiting", plural(view.waiting_triggers, "trigger")))
     return lamps
 
 
+def _left(holdout: HoldoutBudget) -> str:
+    if holdout.left is None:
+        return "; no budget is set (`model.holdout.budget`)"
+    return "; it is spent" if holdout.spent else f"; {number(round(holdout.left, 1))} left"
+
+
 def _daemon(around: StatusContext) -> str:
     if around.standstill:
-        return f"stands still: {around.standstill}. `noria audit verify` tells more"
+        return f"halted: {around.standstill}. Run `noria audit verify` for details"
     return "runs" if around.daemon else "stopped; `noria up` starts it"
 
 
@@ -95,7 +104,7 @@ def _server(around: StatusContext) -> str:
         return "answers" if around.server else "stopped"
     counts = list(use.workers.items())
     if not any(count for _, count in counts):
-        return "stands, and no worker answers"
+        return "runs, but no worker answers"
     workers = plural(counts[0][1], "worker") if len(counts) == 1 else ", ".join(f"{name} {n}" for name, n in counts) + " workers"
     return f"answers: {workers}, {use.cpu:.2f} of a core, {size(use.memory_bytes)}"
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+import msgspec
 
 from noria.cli.output import day, duration, moment, number, pairs, percent, plain, plural, section, table
+from noria.evaluation.records import HoldoutBudget
 from noria.kernel import names
 from noria.kernel.words import size
 
@@ -32,6 +34,7 @@ def release(document: Facts) -> str:
         ("Steps", _steps(document.get("steps") or _of(document, "run", "steps"))),
         ("Evaluation", _evaluation(document.get("evaluation"))),
         ("Gates", _gates(document.get("gate"))),
+        ("Decisions", "\n".join(plain(f"{one['kind']}: {one['text']}") for one in document.get("decisions", ()))),
         ("Package", _package(document)),
         ("Rollouts", _rollouts(document["rollouts"])),
         ("Live quality", _quality(document["quality"])),
@@ -142,18 +145,24 @@ def delivery(document: Facts) -> str:
     """A file, its rows, and the verdict."""
     facts = document["delivery"]
     balance = f"{facts['rows_in']:,} in = {facts['rows_passed']:,} passed + {facts['rows_quarantined']:,} quarantined"
+    accepted = "accepted without the rows that fail" if facts["rows_quarantined"] else "accepted"
     lines = [
         ("file", facts["name"]),
         ("dataset", facts["dataset"]),
-        ("verdict", "accepted" if facts["accepted"] else "quarantined"),
+        ("verdict", accepted if facts["accepted"] else "quarantined"),
         ("because", facts["reason"]),
         ("rows", balance),
         ("failing rows", f"{facts['failing_rows']:,}"),
         ("digest", facts["digest"]),
         ("judged", moment(facts["at"])),
     ]
+    if facts["kept_digest"]:
+        lines.append(("without them", facts["kept_digest"]))
+    decision = document["decision"]
+    if decision:
+        lines.append((decision["outcome"], f"by {decision['actor']}, {moment(decision['at'])}: {decision['why']}"))
     if facts["sample_digest"]:
-        lines.append(("failing sample", f"blobs/{facts['sample_digest'][:2]}/{facts['sample_digest']} (Parquet)"))
+        lines.append(("rows that fail", f"noria data quarantine export {facts['id']} --into failing.csv"))
     return section("Delivery", pairs(lines))
 
 
@@ -327,10 +336,12 @@ def _gates(verdict: Facts | None) -> str:
     if not verdict:
         return ""
     colours = {"pass": "green", "fail": "red"}
-    return "\n".join(
-        f"{click.style(r['outcome'], fg=colours.get(r['outcome'], 'yellow'))}  {plain(r['text'])}"
-        for r in verdict.get("reasons", [])
-    )
+    reasons = verdict.get("reasons", [])
+    lines = [f"{click.style(r['outcome'], fg=colours.get(r['outcome'], 'yellow'))}  {plain(r['text'])}" for r in reasons]
+    holdout = verdict.get("holdout")
+    if holdout and not any(r["code"].startswith("gate.holdout") for r in reasons):
+        lines.append(msgspec.convert(holdout, HoldoutBudget).words)
+    return "\n".join(lines)
 
 
 def _package(document: Facts) -> str:

@@ -6,6 +6,7 @@ Files, Git and other processes are read and written in UTF-8, whatever the local
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import locale
 import os
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class BrokenPipeStream(io.FileIO):
-    """A stream whose reader may end, as `head` does: what comes then is thrown away."""
+class OutputStream(io.FileIO):
+    """A stream that ends no command. Its reader may end, as `head` does, or its disk be full: what comes then is thrown away."""
 
     lost = False
+    failure: OSError | None = None  # why, where it was not the reader's wish
 
     def write(self, content: ReadableBuffer) -> int:
         if not self.lost:
@@ -27,6 +29,8 @@ class BrokenPipeStream(io.FileIO):
                 return super().write(content)
             except BrokenPipeError:
                 self.lost = True
+            except OSError as error:
+                self.lost, self.failure = True, error
         return memoryview(content).nbytes
 
 
@@ -51,9 +55,23 @@ def in_utf8() -> bool:
     return _is_utf8(getattr(sys.stdout, "encoding", None) or "utf-8")
 
 
+def flush(stream: TextIO | None) -> None:
+    """Hand on what was printed; a stream may be none, or closed."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def output_failure() -> OSError | None:
+    """Why standard output lacks something of what was printed; None where it lacks nothing, or its reader ended."""
+    flush(sys.stdout)
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.failure if isinstance(raw, OutputStream) else None
+
+
 def _patient(stream: TextIO) -> TextIO:
     try:
-        raw = BrokenPipeStream(stream.fileno(), "wb", closefd=False)
+        raw = OutputStream(stream.fileno(), "wb", closefd=False)
         stream.flush()
     except (OSError, ValueError, AttributeError):  # there is none, or a test's
         return stream

@@ -1,4 +1,4 @@
-"""`noria up`: the daemon, the model server and the console, until Ctrl-C."""
+"""`noria up`: runs the daemon, the model server and the console until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ def address(text: str | None) -> tuple[str, int] | None:
 
 
 @click.command()
-@click.option("--serve", metavar="HOST:PORT", help="Where the first environment answers; others on the next ports.")
-@click.option("--console", "console_at", metavar="HOST:PORT", help="Where the console answers.")
+@click.option("--serve", metavar="HOST:PORT", help="The address of the first environment; others take the next ports.")
+@click.option("--console", "console_at", metavar="HOST:PORT", help="The address of the console.")
 @json_option
 @pass_home
 def command(home: Home, serve: str | None, console_at: str | None, as_json: bool) -> int:
-    """Watch code and data, turn the wheel, serve the champion, drive rollouts. Ctrl-C stops everything.
+    """Watch code and data, run turns, serve the champion, drive rollouts. Ctrl-C stops everything.
 
-    The model server runs in processes of its own: it keeps answering when this process is killed, and the next
-    `noria up` adopts it.
+    The model server runs in separate processes: it keeps answering if this process is killed, and the next `noria up` adopts it.
 
     \b
     Example:
       noria up
       noria up --serve 127.0.0.1:9000 --console 127.0.0.1:0
 
-    JSON: one document when all is up (addresses, token_file), then one line for each event.
+    JSON: one document when everything runs (addresses, token_file), then one line for each event.
     """
     from noria import daemon  # uvicorn, polars: only the daemon needs them
 

@@ -1,4 +1,4 @@
-"""`noria data verify`: what is damaged or missing, and who needs it."""
+"""`noria data verify`: finds blobs that are damaged or missing, and what needs them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from noria.trust.verification import DamagedBlob, VerificationReport
 @json_option
 @pass_home
 def verify(home: Home, as_json: bool) -> int:
-    """Read every blob that something needs, and the bundle of each release. Exit code 1 when something is lost.
+    """Verify every blob that is needed, and the bundle of each release. Exit code 1 when something is lost.
 
-    A damaged blob is named with the snapshots, releases and steps that need it, moved to .noria/damaged/, and put back where its
-    bytes are still to be found: in the source, in a bundle, in the project's folder. What a step made is made again by the next
-    run that needs it.
+    A damaged blob is reported with the snapshots, releases and steps that need it, moved to .noria/damaged/, and restored if its
+    bytes still exist in the source, in a bundle, or in the project's folder. The next run that needs a lost result of a step
+    makes it again.
 
     \b
     Example:  noria data verify

@@ -1,4 +1,4 @@
-"""What the commands about data share: the line they work with, and how a version and its size are told."""
+"""What the data commands share: their context, and the keys of a snapshot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def at_work(home: Home, quiet: bool) -> Iterator[DeliveryContext]:
-    """The project's line; progress goes to standard error, none where ``quiet``: with --json, or where one sentence is all."""
+    """Opens the project's context.
+
+    Progress goes to standard error, unless ``quiet``: with --json, or where one sentence is the whole output.
+    """
     from noria.engine import assembly  # steps and sources: a command that only asks for a size needs neither
 
     context = assembly.assemble(home.path, actor=actor(), progress=_quiet if quiet else _tell)

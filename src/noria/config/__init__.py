@@ -1,7 +1,7 @@
-"""What a project's files say, as typed values: noria.yaml, contracts and parameters.
+"""Reads a project's files as typed values: noria.yaml, contracts and parameters.
 
 Promises that nothing of a file is passed over in silence, and that every error names file, line and column.
-Exports ``load``, ``Project`` with its parts, ``load_contract``, ``load_params``, ``parse_gate``, ``schema`` and ``reference``.
+Exports ``load``, ``Project`` with its parts, ``load_contract``, ``load_params`` and ``parse_gate``.
 """
 
 from noria.config.contracts import load_contract
@@ -23,7 +23,6 @@ from noria.config.project import (
     Serving,
     Step,
 )
-from noria.config.schema import reference, schema
 
 __all__ = [
     "Algorithm",
@@ -44,6 +43,4 @@ __all__ = [
     "load_contract",
     "load_params",
     "parse_gate",
-    "reference",
-    "schema",
 ]

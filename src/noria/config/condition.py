@@ -88,4 +88,4 @@ def _dotted_name(node: ast.expr) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_dotted_name(node.value)}.{node.attr}"
-    raise ConfigError(f"{shorten(ast.unparse(node))!r} may not stand in a condition", hint=HINT)
+    raise ConfigError(f"{shorten(ast.unparse(node))!r} is not allowed in a condition", hint=HINT)

@@ -35,7 +35,7 @@ class ForeignProject(msgspec.Struct, frozen=True):
 
 
 def neighbours(home: Path) -> list[ForeignProject]:
-    """What is found beside (or in place of) noria.yaml. A file that cannot be read is said to be there, no more."""
+    """Finds projects of other tools beside (or instead of) noria.yaml. A file that cannot be read is only reported to exist."""
     found = []
     for name, read in (("dvc.yaml", _dvc), ("MLproject", _mlproject)):
         if not (home / name).is_file():
@@ -43,7 +43,7 @@ def neighbours(home: Path) -> list[ForeignProject]:
         try:
             found.append(read(home, document.read((home / name).read_bytes(), name).plain() or {}))
         except (ConfigError, OSError, AttributeError, TypeError) as error:
-            said = error.message if isinstance(error, ConfigError) else "it is not as its tool writes it"
+            said = error.message if isinstance(error, ConfigError) else "it does not have its tool's format"
             found.append(ForeignProject(name, f"cannot be read: {said}", ""))
     return found
 
@@ -52,10 +52,10 @@ def _dvc(home: Path, facts: Mapping[str, Any]) -> ForeignProject:
     stages: Mapping[str, Any] = facts.get("stages") or {}
     needs = []
     if "vars" in facts or any("${" in json.dumps(stage) for stage in stages.values()):
-        needs.append("`vars` and ${...} have no like: write the values, or params with {item} of a foreach")
+        needs.append("`vars` and ${...} have no counterpart: write the values, or params with the {item} of a foreach")
     unknown = sorted({key for stage in stages.values() for key in {**stage, **(stage.get("do") or {})} if key not in KNOWN})
     if unknown:
-        needs.append(f"{', '.join(unknown)} have no like")
+        needs.append(f"{', '.join(unknown)} have no counterpart")
     pointers = sum(1 for _, _ in zip(home.rglob("*.dvc"), range(POINTERS), strict=False))
     if pointers:
         needs.append(f"{plural(pointers, '.dvc file')} name data kept elsewhere: `dvc pull`, then name it under `data:`")
@@ -94,7 +94,7 @@ def _mlproject(home: Path, facts: Mapping[str, Any]) -> ForeignProject:
     given = {name: _default(value) for point in points.values() for name, value in (point.get("parameters") or {}).items()}
     if given:
         said = ", ".join(f"{name}: {value}" for name, value in given.items())
-        needs.append(f"its parameters belong into params.yaml ({said})")
+        needs.append(f"its parameters belong in params.yaml ({said})")
     if "conda_env" in facts or "python_env" in facts or "docker_env" in facts:
         needs.append("its environment is the one in which Noria runs: a lock file in the commit is recorded")
     needs.append("a model that is to be served is trained by a function: model.train")

@@ -1,10 +1,9 @@
-"""Times in which no release goes out, as people write them."""
+"""Parses freezes: times in which no release goes out."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 from noria.kernel.policy import Freeze
 
@@ -23,7 +22,7 @@ def parse(text: str) -> Freeze:
     words = " ".join(text.split())
     if re.fullmatch(PATTERN, words) is None:
         raise ValueError(
-            "it does not read like `fri 16:00 .. mon 08:00` or `2026-12-18 .. 2027-01-04`, or such with a zone behind"
+            "it must look like `fri 16:00 .. mon 08:00` or `2026-12-18 .. 2027-01-04`, optionally followed by a time zone"
         )
     begins, _, rest = (part.strip() for part in words.partition(".."))
     zone = ""
@@ -42,6 +41,8 @@ def parse(text: str) -> Freeze:
 
 
 def _demand_zone(name: str) -> None:
+    from zoneinfo import ZoneInfo  # every command reads the project, and few projects have a freeze
+
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

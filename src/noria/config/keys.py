@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from noria.config.behaviour_keys import BEHAVIOUR
 from noria.config.document import EACH
+from noria.config.patterns import PATTERN
+from noria.config.rollout_keys import ROLLOUT
 from noria.config.scalars import (
     CRON,
-    ENCODING,
     FREEZE,
     GATE,
+    LENGTH,
     LIMIT,
-    MARK,
     NULLS,
     PARALLEL,
     PLAIN,
     PORT,
-    QUOTE,
-    STEP_SCALAR,
     TARGET,
     TIME_FORMAT,
+    TYPE,
 )
 from noria.config.shapes import (
     ANY,
@@ -39,16 +40,20 @@ from noria.config.shapes import (
     Choice,
     ConfigKey,
     ListOf,
+    ListOrLists,
     MapOf,
     Record,
     Scalar,
     ScalarOr,
     WordOr,
+    WordOrList,
     whole,
 )
-from noria.kernel.policy import Assign, WhenFull
+from noria.config.source_keys import CSV, SQL
+from noria.kernel.contract import PersonalDataKind, SchemaChange, Severity
+from noria.kernel.policy import PolicyChanges, UndecidedPolicy, WhenFull
 from noria.kernel.task import DEFAULT_TASK
-from noria.kernel.tasks import DEFINITIONS, guarded_metrics
+from noria.kernel.tasks import DEFINITIONS
 
 # Where `${VAR}` is replaced: addresses, and what may be a secret. In every other text it stays as it is, and in a command it is
 # the shell's.
@@ -66,52 +71,39 @@ EXPANDED = (
     ("git", EACH),
 )
 
-SQL = Record(
-    "a mapping with url and query",
-    (
-        ConfigKey("url", TEXT, "The database, as SQLAlchemy writes it; secrets as ${VAR}.", required=True),
-        ConfigKey("query", TEXT, "A SELECT.", required=True),
-        ConfigKey(
-            "cursor", TEXT, "A column of its result that only grows: then only rows beyond the last ones are read.", "none"
-        ),
-    ),
-)
-CSV = Record(
-    "a mapping",
-    (
-        ConfigKey("separator", MARK, "What stands between cells.", "a comma; a tab in .tsv"),
-        ConfigKey("encoding", ENCODING, "How text is written, as `cp1252` or `utf-16`.", "utf-8"),
-        ConfigKey("decimal", Choice((".", ",")), "The decimal point of numbers.", "."),
-        ConfigKey(
-            "nulls",
-            ListOf(VALUE, "a list of words", distinct=True),
-            "Words that stand for a missing value, in every column; an empty cell always does.",
-            "NA, NaN, null and the like, where no text is",
-        ),
-        ConfigKey("quote", QUOTE, "What stands around cells that hold a separator.", '"'),
-    ),
-)
 DATA = Record(
     "a source, or a mapping",
     (
         ConfigKey("source", TEXT, "A path, folder or glob, an address like s3://bucket/*.parquet, or log:ENVIRONMENT."),
-        ConfigKey("sql", SQL, "Or the result of a query: whole, or with a cursor a new file of what came since."),
-        ConfigKey("format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: kept as they are, not read.", "auto"),
-        ConfigKey("csv", CSV, "How CSV and TSV files are written; `noria init` looks.", "utf-8, commas, decimal points"),
-        ConfigKey("options", MapOf(PLAIN, "a mapping of options", columns=True), "For the file system of an address.", "none"),
+        ConfigKey(
+            "sql", SQL, "Or the result of a query: all of it or, with a cursor, a new file with the rows since the last one."
+        ),
+        ConfigKey(
+            "format", Choice(("auto", "files")), "`auto`: tables, by suffix; `files`: stored as they are, not read.", "auto"
+        ),
+        ConfigKey("csv", CSV, "The format of CSV and TSV files; `noria init` detects it.", "utf-8, commas, decimal points"),
+        ConfigKey(
+            "options", MapOf(PLAIN, "a mapping of options", columns=True), "Options for the file system of an address.", "none"
+        ),
         ConfigKey(
             "pin",
             Choice(("content", "version")),
-            "`version`: objects that never change stay where they are; copies are a cache.",
+            "`version`: objects never change, so the store's copies are only a cache.",
             "content",
         ),
-        ConfigKey("every", DURATION, "How often a remote source or a query is looked at.", "1m"),
-        ConfigKey("contract", TEXT, "The file that says what the data promises.", "none"),
+        ConfigKey("every", DURATION, "How often a remote source or a query is checked.", "1m"),
+        ConfigKey("contract", TEXT, "The file of the data contract.", "none"),
         ConfigKey(
-            "key", TEXTS, "Columns that name a row over all files: of rows with the same key the newest file's stands.", "none"
+            "key",
+            TEXTS,
+            "Columns that identify a row across files: of rows with the same key, the newest file's is used.",
+            "none",
         ),
         ConfigKey(
-            "settle", DURATION, "A file that was not renamed into place counts when it has not changed for this long.", "2s"
+            "settle",
+            DURATION,
+            "A file that was not renamed into place counts as complete when it has not changed for this long.",
+            "2s",
         ),
     ),
     short="source",
@@ -121,25 +113,33 @@ STEP = Record(
     "a function, or a mapping",
     (
         ConfigKey("call", TARGET, "The function; its arguments are datasets, steps and parameters, by name."),
-        ConfigKey("cmd", TEXT, "Or shell commands, run in the project's folder; they stop at the first that fails."),
-        ConfigKey("deps", TEXTS, "What a command takes: datasets and steps by name, files and folders by path.", "none"),
-        ConfigKey("outs", TEXTS, "The files and folders that a command leaves.", "none"),
-        ConfigKey("metrics", TEXTS, "Those of its outs, JSON or YAML, whose numbers are metrics of the run.", "none"),
-        ConfigKey("plots", TEXTS, "Those of its outs that are to be looked at and compared.", "none"),
+        ConfigKey("cmd", TEXT, "Or shell commands, run in the project's folder; the first failure stops them."),
+        ConfigKey("deps", TEXTS, "The inputs of a command: datasets and steps by name, files and folders by path.", "none"),
+        ConfigKey("outs", TEXTS, "The files and folders that a command writes.", "none"),
+        ConfigKey("metrics", TEXTS, "Outs, in JSON or YAML, whose numbers become metrics of the run.", "none"),
+        ConfigKey("plots", TEXTS, "Outs to look at and compare between runs.", "none"),
         ConfigKey("params", TEXTS, "The parameters that a command reads: `seed`, `train.lr`, or a whole section.", "none"),
-        ConfigKey("foreach", ANY, "A list, a mapping, or the name of a parameter that is one: a step for each of them."),
-        ConfigKey("matrix", MapOf(ANY, "a mapping of lists", columns=True), "Lists by name: a step for each combination."),
-        ConfigKey("when", TEXT, "A condition on parameters; the step is skipped where it does not hold.", "none"),
+        ConfigKey("foreach", ANY, "A list, a mapping, or the name of such a parameter: one step for each entry."),
+        ConfigKey("matrix", MapOf(ANY, "a mapping of lists", columns=True), "Lists by name: one step for each combination."),
+        ConfigKey("when", TEXT, "A condition on parameters; the step is skipped if it does not hold.", "none"),
         ConfigKey(
-            "env", MapOf(VALUE, "a mapping of environment variables", columns=True), "Variables that it gets besides.", "none"
+            "env",
+            MapOf(VALUE, "a mapping of environment variables", columns=True),
+            "Additional environment variables of the step.",
+            "none",
         ),
         ConfigKey("wdir", TEXT, "The folder in which a command runs; deps and outs stay relative to noria.yaml.", "."),
-        ConfigKey("timeout", DURATION, "The step is ended when it runs longer.", "10m"),
-        ConfigKey("memory", SIZE, "The step is ended when its processes together hold more.", "no limit"),
-        ConfigKey("cpus", whole("a number of cores from 1 to 1024", 1, 1024), "The cores it is kept to, and waits for.", "any"),
-        ConfigKey("retries", whole("a number from 0 to 20", 0, 20), "How often it is tried again when it fails.", "0"),
-        ConfigKey("frozen", FLAG, "It never runs again while it has a result.", "false"),
-        ConfigKey("always", FLAG, "It runs every time.", "false"),
+        ConfigKey("timeout", DURATION, "A step that runs longer is killed.", "10m"),
+        ConfigKey("memory", SIZE, "A step whose processes together use more memory is killed.", "no limit"),
+        ConfigKey(
+            "cpus",
+            whole("a number of cores from 1 to 1024", 1, 1024),
+            "The number of cores that the step waits for and is limited to.",
+            "any",
+        ),
+        ConfigKey("retries", whole("a number from 0 to 20", 0, 20), "How often a failed step is retried.", "0"),
+        ConfigKey("frozen", FLAG, "The step never runs again while it has a result.", "false"),
+        ConfigKey("always", FLAG, "The step runs every time.", "false"),
     ),
     short="call",
 )
@@ -148,6 +148,12 @@ HOLDOUT = Record(
     (
         ConfigKey("last", DURATION, "The newest rows, by event time."),
         ConfigKey("fraction", CHANCE, "A share of the rows, by a hash of the key, or of the whole row.", "20%"),
+        ConfigKey(
+            "budget",
+            whole("a number of looks from 1 to 30", 1, 30),
+            "How many verdicts the same rows may give; gates ask for more proof with each ([why](statistics.md#the-holdout)).",
+            "none",
+        ),
     ),
 )
 SPACE = MapOf(Scalar("a range, choices or a value", lambda item: item.plain(), {}), "a mapping of hyperparameters", columns=True)
@@ -155,31 +161,48 @@ ALGORITHM = Record(
     "a function, or a mapping",
     (
         ConfigKey("train", TARGET, "The training function, as `model.train`.", required=True),
-        ConfigKey("space", SPACE, "Its hyperparameters, besides those of all algorithms.", "none"),
+        ConfigKey("space", SPACE, "Its hyperparameters, in addition to those of all algorithms.", "none"),
     ),
     short="train",
 )
 SEARCH = Record(
     "a mapping",
     (
-        ConfigKey("metric", TEXT, "What a trial is judged by, on validation rows.", "brier, log_loss or mae, by the task"),
-        ConfigKey("trials", whole("a number from 1 to 10000", 1, 10_000), "How many trials there are.", "30"),
+        ConfigKey("metric", TEXT, "The metric that judges a trial, on validation rows.", "brier, log_loss or mae, by the task"),
+        ConfigKey("trials", whole("a number from 1 to 10000", 1, 10_000), "How many trials to run.", "30"),
         ConfigKey("space", SPACE, "NAME: [low, high], [low, high, log], choices, or one value.", "none"),
         ConfigKey("algorithms", MapOf(ALGORITHM, "a mapping of algorithms"), "Training functions to choose from.", "model.train"),
-        ConfigKey("folds", whole("a number from 1 to 20", 1, 20), "Parts of the training rows that validate in turn.", "3"),
-        ConfigKey("timeout", DURATION, "No trial begins when the search has run this long.", "no limit"),
-        ConfigKey("parallel", PARALLEL, "Trials at a time.", "auto: the number of cores"),
+        ConfigKey(
+            "folds",
+            whole("a number from 1 to 20", 1, 20),
+            "The number of parts of the training rows that take turns as validation rows.",
+            "3",
+        ),
+        ConfigKey("timeout", DURATION, "No trial starts after the search has run this long.", "no limit"),
+        ConfigKey("parallel", PARALLEL, "How many trials run at the same time.", "auto: the number of cores"),
+    ),
+)
+COST = Record(
+    "a mapping with false_positive and false_negative",
+    (
+        ConfigKey("false_positive", POSITIVE, "What it costs to call a row of the first class the second.", required=True),
+        ConfigKey("false_negative", POSITIVE, "What it costs to call a row of the second class the first.", required=True),
     ),
 )
 DECISION = Record(
-    "a mapping with threshold",
+    "a mapping with threshold or cost",
     (
         ConfigKey(
             "threshold",
             CHANCE,
-            "Of two classes, the second is called from this probability on.",
+            "For two classes: the probability from which the second class is predicted.",
             "as the model's own `predict` decides, else 0.5",
-            required=True,
+        ),
+        ConfigKey(
+            "cost",
+            COST,
+            "For two classes: what a wrong call of each kind costs. Training chooses the cheapest threshold on validation rows.",
+            "none",
         ),
     ),
 )
@@ -188,129 +211,82 @@ MODEL = Record(
     (
         ConfigKey("rows", TEXT, "The labelled table: a step or a dataset.", "the last step, or the only dataset"),
         ConfigKey("key", TEXT, "The column that identifies a row.", "none: a row is what it holds"),
-        ConfigKey("event_time", TEXT, "The column that says when a row happened.", "none"),
+        ConfigKey("event_time", TEXT, "The column with the time of a row.", "none"),
         ConfigKey("task", Choice(DEFINITIONS), "What the model predicts.", str(DEFAULT_TASK)),
         ConfigKey(
             "inputs",
             TEXTS,
-            "The columns that a request carries.",
+            "The columns that a request must have.",
             "all but label, key and event_time, of the contract or the table",
         ),
         ConfigKey("label", TEXT, "The column to predict.", required=True),
-        ConfigKey(
-            "weight", TEXT, "The column that says how much a row counts in training: `train` gets it as `sample_weight`.", "none"
-        ),
+        ConfigKey("weight", TEXT, "The column with the weight of a row in training: `train` gets it as `sample_weight`.", "none"),
         ConfigKey(
             "groups",
             TEXT,
-            "The column of rows that belong together: they stay on one side of each split; `train` may take it as `groups`.",
+            "The column that groups rows which depend on each other, such as those of a patient: they stay on one side of each "
+            "split, and the bounds in gates are made for groups; `train` may take it as `groups`.",
             "none",
         ),
-        ConfigKey("features", TARGET, "Turns inputs into features, row by row; also runs on each request.", "none"),
+        ConfigKey(
+            "query",
+            TEXT,
+            "The column that says which rows are ranked against each other, for `ndcg@10`, `map`, `mrr` and `recall@10`; it is "
+            "`groups`, too, unless that is set.",
+            "none",
+        ),
+        ConfigKey("quantile", CHANCE, "The quantile that the model predicts, for `pinball`.", "none"),
+        ConfigKey(
+            "season",
+            whole("a number from 1 to 100000", 1, 100_000),
+            "For `mase`: the naive forecast is the label so many times earlier in the series; 1: the one before.",
+            "none",
+        ),
+        ConfigKey("series", TEXT, "For `mase`: the column that tells several series apart; without it all rows are one.", "none"),
+        ConfigKey(
+            "features",
+            TARGET,
+            "Turns inputs into features, row by row; also runs on each request. It takes parameters by name, of the section "
+            "`features` of the params file or of its top level.",
+            "none",
+        ),
+        ConfigKey(
+            "also",
+            TEXTS,
+            "Further datasets or steps that the model needs to predict: `train` and `features` take their tables by name, and "
+            "the release seals them.",
+            "none",
+        ),
         ConfigKey(
             "train",
             TARGET,
             "Takes features, label and parameters; returns anything with predict or predict_proba.",
             "required, unless search has algorithms",
         ),
-        ConfigKey("search", SEARCH, "Looks for the best algorithm and hyperparameters; see [search](search.md).", "none"),
+        ConfigKey("search", SEARCH, "Searches for the best algorithm and hyperparameters; see [search](search.md).", "none"),
         ConfigKey(
-            "decision", DECISION, "Which class an answer is called; served, and measured by gates.", "as `predict` decides"
+            "decision",
+            DECISION,
+            "The rule that turns probabilities into a class, for serving and for gates.",
+            "as the model's `predict` decides",
         ),
         ConfigKey("holdout", HOLDOUT, "The rows that training never sees.", "fraction: 20%"),
-        ConfigKey("timeout", DURATION, "Training is ended when it runs longer.", "30m"),
-        ConfigKey("memory", SIZE, "Training is ended when it holds more.", "no limit"),
+        ConfigKey("timeout", DURATION, "Training that runs longer is killed.", "30m"),
+        ConfigKey("memory", SIZE, "Training that uses more memory is killed.", "no limit"),
     ),
     either=("train", "search"),
 )
 CHECKS = Record(
     "a mapping",
     (
-        ConfigKey("code", TEXT, "The command that runs the project's tests; of several, the first that fails ends them.", "none"),
-        ConfigKey("timeout", DURATION, "The tests have failed when they run longer.", "10m"),
-    ),
-)
-P99 = Record(
-    "a mapping with by",
-    (ConfigKey("by", DURATION, "How much later the candidate's 99th percentile may be.", required=True),),
-    short="by",
-)
-LATENCY = Record(
-    "a mapping with over and by",
-    (
-        ConfigKey("over", DURATION, "An answer later than this is slow.", "100ms"),
-        ConfigKey("by", CHANCE, "How much greater a share of slow answers would be too much.", "2%"),
-        ConfigKey("p99", P99, "A further guard: how much later the 99th percentile may be, as in `p99: 20ms`.", "none"),
-    ),
-)
-MAE = Record(
-    "a mapping with by and bound",
-    (
-        ConfigKey("by", POSITIVE, "How much greater the mean absolute error may be, in the label's unit.", required=True),
-        ConfigKey("bound", POSITIVE, "An error above it counts as it, so that one outlier decides nothing.", required=True),
-    ),
-)
-GUARD = Record(
-    "a mapping",
-    (
-        ConfigKey("errors", CHANCE, "How much greater a share of failed requests would be too much.", "1%"),
+        ConfigKey("code", TEXT, "The command that runs the project's tests; of several, the first failure stops them.", "none"),
+        ConfigKey("timeout", DURATION, "Tests that run longer fail.", "10m"),
         ConfigKey(
-            "failing", CHANCE, "No candidate goes on that fails more of its requests, even where its champion fails too.", "50%"
+            "behaviours",
+            MapOf(BEHAVIOUR, "a mapping of behaviours"),
+            "How a candidate must behave, by name; see [behaviours](evaluation.md#behaviours).",
+            "none",
         ),
-        ConfigKey("latency", LATENCY, "When an answer is slow, and how many more would be too many.", "over: 100ms, by: 2%"),
-        *(ConfigKey(m.name, MAE if m.high is None else CHANCE, m.guard, "none") for m in guarded_metrics().values()),
-    ),
-)
-ROLLOUT_STEP = ScalarOr(
-    STEP_SCALAR,
-    Record(
-        "a mapping with one of shadow, pause, approve",
-        (
-            ConfigKey("shadow", SOME_SHARE, "The candidate scores this share of requests too; the champion answers all."),
-            ConfigKey("pause", DURATION, "The share stays as it is for so long; project clock."),
-            ConfigKey("approve", whole("a number of people from 1 to 20", 1, 20), "The share stays until so many agree."),
-        ),
-    ),
-)
-REPLAY = ScalarOr(
-    whole("a number of requests from 0 to 100000, or {last: N, differ: SHARE}", 0, 100_000),
-    Record(
-        "a mapping",
-        (
-            ConfigKey("last", whole("a number of requests from 0 to 100000", 0, 100_000), "So many.", "500"),
-            ConfigKey("differ", CHANCE, "Mean difference from the champion's answers that stops the rollout.", "25%"),
-        ),
-    ),
-)
-ROLLOUT = Record(
-    "a mapping",
-    (
-        ConfigKey(
-            "steps",
-            ListOf(ROLLOUT_STEP, "a list of steps"),
-            "The candidate's share of the traffic, growing to 100%; also `shadow`, `{pause: 10m}`, `{approve: 1}`.",
-            required=True,
-        ),
-        ConfigKey(
-            "replay", REPLAY, "Logged requests, the newest, that the candidate answers before any live one; 0: none.", "500"
-        ),
-        ConfigKey("guard", GUARD, "How much worse than the champion would be too much."),
-        ConfigKey("false_alarm", CHANCE, "The chance of rolling back without cause, over all guards, steps and looks.", "1%"),
-        ConfigKey("missed", CHANCE, "The chance of promoting a harm of the guard's size.", "5%"),
-        ConfigKey("patience", DURATION, "With no verdict by then, a person is asked; project clock.", "1h"),
-        ConfigKey(
-            "probation",
-            DURATION,
-            "After promotion: so long the old release may take over; project clock.",
-            "1d where quality is guarded, else none",
-        ),
-        ConfigKey(
-            "assign",
-            Choice(tuple(str(choice) for choice in Assign)),
-            "By `request`, or by `key`: who asks again stays.",
-            "request",
-        ),
-        ConfigKey("pairs", SOME_SHARE, "Share of requests that both releases score, for quality and probation.", "10%"),
     ),
 )
 ENVIRONMENT = Record(
@@ -320,22 +296,23 @@ ENVIRONMENT = Record(
         ConfigKey("approvals", whole("a number of people from 0 to 20", 0, 20), "How many people must approve.", "0"),
         ConfigKey("rollout", WordOr("direct", ROLLOUT), "How a release takes over the traffic.", "direct"),
         ConfigKey(
-            "freeze", ListOf(FREEZE, "a list of times"), "Times in which no release goes out; rollback always may.", "none"
+            "freeze",
+            ListOf(FREEZE, "a list of times"),
+            "Times in which no release goes out; a rollback is always allowed.",
+            "none",
         ),
     ),
 )
 LOG = Record(
     "a mapping",
     (
-        ConfigKey(
-            "sample", SOME_SHARE, "The share of predictions that is recorded; while a rollout is in progress all are.", "100%"
-        ),
-        ConfigKey("keep", DURATION, "Days (UTC) that ended longer ago are deleted, at least 1d.", "for ever"),
+        ConfigKey("sample", SOME_SHARE, "The share of predictions that is recorded; during a rollout, all are.", "100%"),
+        ConfigKey("keep", DURATION, "How long to keep a day (UTC) of the log, at least 1d.", "for ever"),
         ConfigKey("redact", TEXTS, "Inputs that are never written to disk; the key is written as a keyed hash.", "none"),
         ConfigKey(
             "when_full",
             Choice(tuple(str(choice) for choice in WhenFull)),
-            "On a full disk: `refuse` answers nothing, `count` answers and counts what was not recorded.",
+            "On a full disk, `refuse` answers no request; `count` answers, and counts what was not recorded.",
             "refuse",
         ),
     ),
@@ -343,8 +320,8 @@ LOG = Record(
 WORKERS = Record(
     "a mapping",
     (
-        ConfigKey("min", whole("a number of processes from 1 to 64", 1, 64), "There are never fewer.", "1"),
-        ConfigKey("max", whole("a number of processes from 1 to 64", 1, 64), "There are never more.", required=True),
+        ConfigKey("min", whole("a number of processes from 1 to 64", 1, 64), "The minimum.", "1"),
+        ConfigKey("max", whole("a number of processes from 1 to 64", 1, 64), "The maximum.", required=True),
     ),
 )
 SERVING = Record(
@@ -355,7 +332,7 @@ SERVING = Record(
         ConfigKey(
             "workers",
             ScalarOr(whole("a number of processes from 1 to 64, or {min: N, max: N}", 1, 64), WORKERS),
-            "Processes that answer for an environment; between `min` and `max`, as many as the load asks for.",
+            "How many worker processes an environment has; between `min` and `max`, as the load requires.",
             "2",
         ),
         ConfigKey("max_body", SIZE, "A larger request is refused.", "1MB"),
@@ -364,10 +341,13 @@ SERVING = Record(
         ),
         ConfigKey("log", WordOr("all", LOG), "What the prediction log holds, and for how long.", "all"),
         ConfigKey(
-            "keys_file", TEXT, "API keys, one `name:key` a line; nobody is answered without. Read again on a change.", "none"
+            "keys_file",
+            TEXT,
+            "A file of API keys, one `name:key` on each line, read again when it changes. Requests without a key are refused.",
+            "none",
         ),
-        ConfigKey("hosts", HOSTS, "Names that the Host header may say, besides the address.", "any where keys are asked for"),
-        ConfigKey("rate", FREQUENCY, "How often each key may ask; without keys, each address.", "no limit"),
+        ConfigKey("hosts", HOSTS, "Host names to accept in the Host header, besides the address.", "any if keys are required"),
+        ConfigKey("rate", FREQUENCY, "How often each API key (without keys: each address) may ask.", "no limit"),
         ConfigKey("access_log", FLAG, "One JSON line for each request, in `.noria/log/ENVIRONMENT/access.log`.", "false"),
     ),
 )
@@ -377,7 +357,10 @@ CONSOLE = Record(
         ConfigKey("host", TEXT, "The address the console listens on.", "127.0.0.1"),
         ConfigKey("port", PORT, "Its port. 0 picks a free one.", "8080"),
         ConfigKey(
-            "hosts", HOSTS, "Names that the Host header may say, besides the address: of a proxy, or of this machine.", "none"
+            "hosts",
+            HOSTS,
+            "Host names to accept in the Host header, besides the address: of a proxy, or of this machine.",
+            "none",
         ),
     ),
 )
@@ -387,10 +370,15 @@ MONITOR = Record(
         ConfigKey(
             "every", DURATION, "The length of a window; project clock. By days, quality is judged over the newest week.", "1d"
         ),
-        ConfigKey("label_delay", DURATION, "A window is judged when it ended this long ago.", "1d"),
-        ConfigKey("min_labelled", whole("a number of rows from 1", 1, 1_000_000_000), "Fewer labels decide nothing.", "200"),
-        ConfigKey("false_alarm", CHANCE, "The chance, per window, of calling quality sunk without cause.", "0.1%"),
-        ConfigKey("margin", NUMBER, "How much worse than the holdout is still fine, in the metric's unit.", "0"),
+        ConfigKey("label_delay", DURATION, "How long after its end a window is judged.", "1d"),
+        ConfigKey(
+            "min_labelled",
+            whole("a number of rows from 1 to 1000000000", 1, 1_000_000_000),
+            "The fewest labels that can decide.",
+            "200",
+        ),
+        ConfigKey("false_alarm", CHANCE, "The probability, per window, of a false alarm on quality.", "0.1%"),
+        ConfigKey("margin", NUMBER, "How much worse than the holdout is acceptable, in the metric's unit.", "0"),
         ConfigKey("drift", NUMBER, "The population stability index above which a column has drifted.", "0.25"),
     ),
 )
@@ -404,49 +392,78 @@ RETRAIN = Record(
             "code, data, quality",
         ),
         ConfigKey("schedule", CRON, "A cron line, in UTC on the project clock.", "none"),
-        ConfigKey("at_most", RATE, "How often a turn may start by itself.", "no limit"),
+        ConfigKey("at_most", RATE, "How often turns may start by themselves.", "no limit"),
     ),
 )
 GIT = Record(
     "a mapping",
     (
-        ConfigKey("branch", TEXT, "The branch whose commits start turns.", "main; where there is none, what is checked out"),
+        ConfigKey(
+            "branch", TEXT, "The branch whose commits start turns.", "main; if there is none, the branch that is checked out"
+        ),
         ConfigKey("repository", TEXT, "The address of a remote repository to follow.", "the project's own"),
-        ConfigKey("every", DURATION, "How often it is looked at.", "2s"),
+        ConfigKey("every", DURATION, "How often the remote repository is checked.", "2s"),
     ),
+)
+METRIC = Record(
+    "a function, or a mapping with call and better",
+    (
+        ConfigKey(
+            "call",
+            TARGET,
+            "Takes labels and predictions; returns the metric, or a value for each row whose mean is the metric.",
+            required=True,
+        ),
+        ConfigKey("better", Choice(("lower", "higher")), "Which direction is better.", "lower"),
+    ),
+    short="call",
 )
 PROJECT = Record(
     "a mapping",
     (
         ConfigKey("project", NAME, "The project's name.", required=True),
-        ConfigKey("goal", TEXT, "What the model is for, in a sentence.", "none"),
+        ConfigKey("goal", TEXT, "What the model is for, in one sentence.", "none"),
         ConfigKey("data", MapOf(DATA, "a mapping of datasets"), "The datasets, by name."),
         ConfigKey("params", TEXT, "The file of parameters.", "params.yaml, if there is one"),
         ConfigKey("steps", MapOf(STEP, "a mapping of steps"), "What turns data into the labelled table, by name."),
-        ConfigKey("model", MODEL, "What is trained, on what.", "none"),
-        ConfigKey("checks", CHECKS, "What must hold before anything runs."),
+        ConfigKey("model", MODEL, "The model: what is trained, on which rows.", "none"),
+        ConfigKey("checks", CHECKS, "The checks before anything runs."),
         ConfigKey("gates", ListOf(GATE, "a list of gates"), "What a candidate must reach to be released.", "none"),
+        ConfigKey("metrics", MapOf(METRIC, "a mapping of metrics"), "Metrics of the project's own, by name, for gates.", "none"),
+        ConfigKey(
+            "not_enough_data",
+            Choice(tuple(str(choice) for choice in UndecidedPolicy)),
+            "If gates cannot decide: `refuse` the candidate, or `hold` it until a person accepts it with a reason.",
+            "refuse",
+        ),
+        ConfigKey(
+            "policy_changes",
+            Choice(tuple(str(choice) for choice in PolicyChanges)),
+            "What a commit needs that changes gates, contracts, environments or who decides; the champion's setting counts.",
+            "approve where an environment asks for approvals, else allow",
+        ),
         ConfigKey(
             "environments", MapOf(ENVIRONMENT, "a mapping of environments"), "Where releases serve, in order.", "production"
         ),
         ConfigKey("serving", SERVING, "The model server."),
         ConfigKey("console", CONSOLE, "The console."),
-        ConfigKey("monitor", MONITOR, "How quality is watched."),
+        ConfigKey("monitor", MONITOR, "How quality is monitored."),
         ConfigKey("retrain", RETRAIN, "What starts a turn by itself."),
         ConfigKey("git", GIT, "Which branch is followed."),
     ),
 )
 
+SEVERITY = Choice(tuple(str(choice) for choice in Severity))
 COLUMN = Record(
     "a type, or a mapping",
     (
         ConfigKey(
             "type",
-            Choice(("int", "float", "string", "bool", "datetime", "date")),
-            "The type of its values; text files are read by it.",
+            TYPE,
+            "The type of its values; text files are parsed by it.",
             "as [the files show](data.md#types-of-text-files)",
         ),
-        ConfigKey("format", TIME_FORMAT, "How its dates or times are written in a text file, as `%m/%d/%Y`.", "year first"),
+        ConfigKey("format", TIME_FORMAT, "The format of its dates or times in a text file, such as `%m/%d/%Y`.", "year first"),
         ConfigKey("nulls", NULLS, "How many values may be missing.", "any"),
         ConfigKey(
             "range",
@@ -454,15 +471,23 @@ COLUMN = Record(
             "The smallest and largest value, inclusive; null is no limit.",
         ),
         ConfigKey("values", ListOf(VALUE, "a list of values", distinct=True), "The allowed values."),
-        ConfigKey("required", FLAG, "Whether the column must be there.", "true"),
+        ConfigKey("pattern", PATTERN, "A regular expression (Rust's) that each whole value must match; for text.", "none"),
+        ConfigKey(
+            "length",
+            ListOf(LENGTH, "a list of two whole numbers", length=2),
+            "The fewest and the most characters of a text, or items of a list; null is no limit.",
+        ),
+        ConfigKey("required", FLAG, "Whether the column must be present.", "true"),
+        ConfigKey("severity", SEVERITY, "What happens to a file that breaks a promise of this column.", "as the contract's"),
     ),
     short="type",
 )
+COUNT = whole("a number of rows from 0 to 9007199254740992", 0, 1 << 53)
 ROWS = Record(
     "a mapping with min and max",
     (
-        ConfigKey("min", whole("a number of rows", 0, 1 << 53), "The fewest rows of a file.", "1"),
-        ConfigKey("max", whole("a number of rows", 0, 1 << 53), "The most.", "no limit"),
+        ConfigKey("min", COUNT, "The fewest rows of a file.", "1"),
+        ConfigKey("max", COUNT, "The most rows of a file.", "no limit"),
     ),
 )
 FRESHNESS = Record(
@@ -477,17 +502,79 @@ RULE = Record(
     (
         ConfigKey("name", TEXT, "What the rule says, in words.", required=True),
         ConfigKey("expr", TEXT, "A SQL expression over the columns that must hold; null counts as holding.", required=True),
-        ConfigKey("at_most", SHARE, "The share of rows that may break it.", "0%"),
+        ConfigKey("at_most", SHARE, "The share of rows that may violate it.", "0%"),
+        ConfigKey("severity", SEVERITY, "What happens to a file in which more rows violate it.", "as the contract's"),
+    ),
+)
+PERSONAL_KINDS = tuple(str(kind) for kind in PersonalDataKind)
+PERSONAL_DATA = Record(
+    "a mapping",
+    (
+        ConfigKey(
+            "forbid",
+            WordOrList("all", ListOf(Choice(PERSONAL_KINDS), "a list of kinds of personal data", distinct=True)),
+            "A file in which [personal data](data.md#personal-data) of these kinds are found is quarantined.",
+            "none",
+        ),
+        ConfigKey(
+            "allow",
+            Record(
+                "a mapping of kinds to columns",
+                tuple(ConfigKey(str(kind), TEXTS, f"Columns that may hold {kind.words}.", "none") for kind in PersonalDataKind),
+            ),
+            "The columns in which a forbidden kind may stand.",
+        ),
+        ConfigKey(
+            "hash",
+            TEXTS,
+            "Columns whose values are [replaced by keyed hashes](data.md#hashed-and-dropped-columns) before a file is stored.",
+            "none",
+        ),
+        ConfigKey("drop", TEXTS, "Columns that are left out before a file is stored.", "none"),
+    ),
+)
+DROP_ROWS = Record(
+    "a mapping with at_most",
+    (ConfigKey("at_most", SHARE, "The largest share of a file's rows that may be dropped.", required=True),),
+)
+SCHEMA_CHANGE = Choice(tuple(str(choice) for choice in SchemaChange))
+SCHEMA = Record(
+    "a mapping with added, dropped, reordered, retyped",
+    (
+        ConfigKey("added", SCHEMA_CHANGE, "A column that no accepted file had and `columns` does not list.", "refuse"),
+        ConfigKey("dropped", SCHEMA_CHANGE, "A missing column that accepted files have and `columns` does not list.", "as added"),
+        ConfigKey("reordered", SCHEMA_CHANGE, "The columns of accepted files in another order.", "allow"),
+        ConfigKey("retyped", SCHEMA_CHANGE, "A column of another type than in accepted files, if `columns` says none.", "refuse"),
+    ),
+)
+ANOMALIES = Record(
+    "a mapping",
+    (
+        ConfigKey("false_alarm", CHANCE, "The probability, per file, of an alarm over nothing.", "1%"),
+        ConfigKey("severity", SEVERITY, "What happens to an unusual file.", "warn"),
     ),
 )
 CONTRACT = Record(
     "a mapping",
     (
-        ConfigKey("columns", MapOf(COLUMN, "a mapping of columns", columns=True), "What each column promises."),
-        ConfigKey("unique", TEXTS, "The columns that together identify a row.", "none"),
-        ConfigKey("rows", ROWS, "How many rows a file has."),
+        ConfigKey("columns", MapOf(COLUMN, "a mapping of columns", columns=True), "The rules of each column."),
+        ConfigKey(
+            "unique", ListOrLists(TEXTS), "The columns that together identify a row; of several keys, one list for each.", "none"
+        ),
+        ConfigKey("order", TEXT, "A column of times or numbers that never falls from one row to the next.", "none"),
+        ConfigKey("rows", ROWS, "How many rows a file may have."),
         ConfigKey("freshness", FRESHNESS, "How old the newest row may be."),
-        ConfigKey("extra_columns", Choice(("allow", "forbid")), "Whether other columns may be there.", "allow"),
+        ConfigKey("schema", SCHEMA, "How a file's columns may differ from those of the files accepted before."),
+        ConfigKey("extra_columns", Choice(("allow", "forbid")), "Whether other columns are allowed.", "allow"),
         ConfigKey("rules", ListOf(RULE, "a list of rules"), "What must hold in each row."),
+        ConfigKey("drop_rows", DROP_ROWS, "Accept a file without its failing rows, when few enough fail.", "none: refused whole"),
+        ConfigKey(
+            "severity",
+            SEVERITY,
+            "What happens to a file that breaks a promise: `quarantine` refuses it, `warn` accepts it and says so.",
+            "quarantine",
+        ),
+        ConfigKey("personal_data", PERSONAL_DATA, "What becomes of personal data."),
+        ConfigKey("anomalies", ANOMALIES, "What becomes of a file that is [unusual](data.md#unusual-files) beside earlier ones."),
     ),
 )

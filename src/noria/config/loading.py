@@ -10,11 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from noria.config import document, keys
+from noria.config.behaviours import read_behaviours
 from noria.config.condition import dotted_names
 from noria.config.contracts import load_contract, read_bytes
 from noria.config.document import DocumentItem, nearest
 from noria.config.functions import PythonSource, exists
 from noria.config.gate import demand_task
+from noria.config.metrics import read_metrics, resolve_gates
+from noria.config.named_arguments import demand_also_taken, read_also, read_feature_params
 from noria.config.project import (
     PRODUCTION,
     Checks,
@@ -31,16 +34,17 @@ from noria.config.project import (
 from noria.config.reading import Memory, touch
 from noria.config.recording import read_log
 from noria.config.rollout import read_rollout
-from noria.config.search import by_column, demand_train, read_search
+from noria.config.search import demand_train, given_by_name, read_search
 from noria.config.shapes import Section
 from noria.config.steps import demand_train_params, read_steps
 from noria.kernel import names
 from noria.kernel.access import Access, RateLimit
-from noria.kernel.contract import Contract
+from noria.kernel.contract import Contract, PersonalDataRule
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import ConfigError
-from noria.kernel.policy import Gate, MonitorPolicy, RetrainPolicy
+from noria.kernel.policy import Gate, MonitorPolicy, PolicyChanges, RetrainPolicy, UndecidedPolicy
 from noria.kernel.task import DEFAULT_TASK, Task
+from noria.kernel.tasks import find_metric
 from noria.kernel.workers import TWO, Workers
 
 FILE = "noria.yaml"
@@ -49,6 +53,7 @@ DATABASES = frozenset(
     ["postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "duckdb", "snowflake", "bigquery"]
 )
 KNOWN = Memory[Project]()
+COST = "decision: {cost: {false_positive: 1, false_negative: 40}}"
 INIT = "`noria init` writes one; or name the project's folder."
 
 
@@ -69,18 +74,19 @@ def _read(home: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) 
     raw = read_bytes(home / FILE, FILE, INIT)
     item = document.read(raw, FILE, environ, keys.EXPANDED)
     if item.value is None:
-        raise ConfigError("says nothing", where=FILE, hint=INIT)
+        raise ConfigError("is empty", where=FILE, hint=INIT)
     root = keys.PROJECT.read(item)
     data = _data(home, root, list(root.get("environments") or {PRODUCTION: None}))
     params_file, params = _params(home, root)
     params = overridden(params, overrides)
     source = PythonSource(home)
     steps = read_steps(root, source, data, params)
-    gates: tuple[Gate, ...] = root.get("gates", ())
+    own = read_metrics(root, source)
+    gates = resolve_gates(root, own, steps.each)
     model = _model(root, source, data, [name for name in steps.each if "@" not in name], gates, params)
     environments = _environments(root, model)
     if model is not None and model.search is None:
-        demand_train_params(root.get("model").at("train"), source, params, by_column(root.get("model")))
+        demand_train_params(root.get("model").at("train"), source, params, given_by_name(root.get("model")))
     return Project(
         name=root.get("project"),
         goal=root.get("goal", ""),
@@ -92,15 +98,20 @@ def _read(home: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) 
         steps=steps.each,
         wide=steps.wide,
         model=model,
-        checks=Checks(**_section_fields(root, "checks", code="code", timeout_s="timeout")),
+        checks=Checks(
+            **_section_fields(root, "checks", code="code", timeout_s="timeout"), behaviours=read_behaviours(root, source, model)
+        ),
         gates=gates,
         environments=environments,
         serving=_serving(root, home, model),
         console=Console(**_section_fields(root, "console", host="host", port="port", hosts="hosts")),
         monitor=_monitor(root),
         retrain=_retrain(root),
+        metrics=own,
         git=GitWatch(**_section_fields(root, "git", branch="branch", repository="repository", every_s="every")),
         secrets=_of_addresses(item),
+        not_enough_data=UndecidedPolicy(root.get("not_enough_data", UndecidedPolicy.REFUSE)),
+        policy_changes=_policy_changes(root, environments.values()),
     )
 
 
@@ -126,7 +137,7 @@ def overridden(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[
         if not isinstance(place, dict) or last not in place:
             every = dotted_names(params)
             known = [one for one in every if not any(other.startswith(f"{one}.") for other in every)]
-            raise ConfigError(f"there is no parameter {name!r}", hint=nearest(name, known) or "The params file holds none.")
+            raise ConfigError(f"there is no parameter {name!r}", hint=nearest(name, known) or "The params file has none.")
         place[last] = value
     return found
 
@@ -197,13 +208,14 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
     contract: Contract | None = None
     contract_file: str | None = section.get("contract")
     if contract_file is not None:
-        contract = load_contract(_file(home, section.at("contract")), shown=contract_file)
+        contract = load_contract(_file(home, section.at("contract")), shown=contract_file, table=name)
     if contract_file is not None and section.get("format") == "files":
         raise section.at("contract").error("files that are not read have no contract", "Leave out contract, or format: files.")
+    _demand_treatable(section, contract)
     if "csv" in section and ("sql" in section or section.get("format") == "files"):
-        raise section.at("csv").error("csv says how text files are written, and these are none", "Leave out csv.")
+        raise section.at("csv").error("csv is for text files, and these files are not read as text", "Leave out csv.")
     if "key" in section and (section.get("format") == "files" or section.get("source", "").startswith("log:")):
-        raise section.at("key").error("a key names rows of files that are tables, and these are none", "Leave out key.")
+        raise section.at("key").error("a key is for rows of tables, and these files are not read as tables", "Leave out key.")
     query: Section | None = section.get("sql")
     return DataSource(
         name,
@@ -218,13 +230,28 @@ def _dataset(home: Path, name: str, section: Section, environments: Iterable[str
     )
 
 
+def _demand_treatable(section: Section, contract: Contract | None) -> None:
+    """Raise ConfigError where a contract treats columns of files whose bytes must stay, or that Noria does not take in."""
+    if contract is None or contract.personal_data is None or not contract.personal_data.treated:
+        return
+    if section.get("pin") == "version":
+        text = f"`pin: version` needs the bytes of its objects unchanged, and {contract.source} hashes or drops columns"
+        raise section.at("pin").error(text, "Leave out pin, or `hash` and `drop` in the contract.")
+    if "sql" in section:
+        text = f"{contract.source} hashes or drops columns, which the database can do"
+        raise section.at("sql").error(text, "Leave them out in the query, or hash them there.")
+    if section.get("source", "").startswith("log:"):
+        text = f"{contract.source} hashes or drops columns, and the prediction log is stored before"
+        raise section.at("contract").error(text, "`serving: {log: {redact: ...}}` hashes or leaves out what is logged.")
+
+
 def _dialect(section: Section) -> Dialect:
     given: Section | None = section.get("csv")
     if given is None:
         return PLAIN
     made = Dialect(**given.given(separator="separator", encoding="encoding", decimal="decimal", nulls="nulls", quote="quote"))
     if made.separator and made.separator in (made.decimal, made.quote):
-        raise given.at("separator").error("what separates cells cannot be a decimal point or a quote too")
+        raise given.at("separator").error("the separator of cells cannot also be the decimal point or the quote")
     return made
 
 
@@ -234,7 +261,7 @@ def _demand_source(section: Section, environments: Iterable[str]) -> None:
         missing = "'source' is missing" if "source" not in section else "give source or sql, not both"
         raise section.item.error(missing, "source: a path, a glob or an address; or sql: {url: ..., query: ...}.")
     if "sql" in section and section.get("pin") == "version":
-        raise section.at("pin").error("the result of a query has no version that stays", "Leave out pin.")
+        raise section.at("pin").error("the result of a query has no fixed version", "Leave out pin.")
     if "sql" in section and section.get("format") == "files":
         raise section.at("format").error("the result of a query is a table")
     item = section.at("source")
@@ -313,51 +340,85 @@ def _model(
         return None
     task = Task(section.get("task", DEFAULT_TASK))
     for index, gate in enumerate(gates):
-        _demand_task(gate, task, root.element("gates", index))
+        _demand_task(gate, task, root.get("metrics", {}), root.element("gates", index))
+        _demand_needs(gate, section, root.element("gates", index))
     for key in ("train", "features"):
         if key in section:
             source.find(section.at(key))
     target = demand_train(section)
     search = read_search(section, task, source, params)
     rows = _rows(section, data, steps)
-    return Model(
+    also = read_also(section, rows, data, steps)
+    model = Model(
         rows=rows,
         train=target,
         task=task,
         search=search,
-        inputs=_inputs(section, data.get(rows)),
+        inputs=_inputs(section, data.get(rows), _hashed(data)),
         holdout=_holdout(section),
-        threshold=_threshold(section, task),
+        **_decision(section, task),
+        **_forecast(section, task),
+        groups=section.get("groups", section.get("query")),
         slices=tuple(dict.fromkeys(gate.by for gate in gates if gate.by is not None)),
+        also=also,
+        feature_params=read_feature_params(section, source, params, also),
         **section.given(
             label="label",
             features="features",
             key="key",
             event_time="event_time",
             weight="weight",
-            groups="groups",
+            query="query",
             timeout_s="timeout",
             memory_bytes="memory",
         ),
     )
+    demand_also_taken(model, section, source, params)
+    return model
 
 
-def _threshold(section: Section, task: Task) -> float | None:
+def _decision(section: Section, task: Task) -> dict[str, Any]:
     found: Section | None = section.get("decision")
     if found is None:
-        return None
+        return {}
+    threshold, cost = found.get("threshold"), found.get("cost")
+    here = section.at("decision")
+    if (threshold is None) == (cost is None):
+        raise here.error("a decision has either a threshold or a cost", COST)
     if not task.definition.two_classes:
-        message = f"a threshold decides between two classes, and the task is {task}"
-        raise section.at("decision").error(message, "Leave out decision.")
-    threshold: float = found.get("threshold")
-    return threshold
+        message = f"a {'cost' if threshold is None else 'threshold'} is for two classes, and the task is {task}"
+        raise here.error(message, "Leave out decision.")
+    return {"threshold": threshold, "costs": (cost.get("false_positive"), cost.get("false_negative")) if cost else None}
 
 
-def _demand_task(gate: Gate, task: Task, item: DocumentItem) -> None:
+def _demand_task(gate: Gate, task: Task, own: Iterable[str], item: DocumentItem) -> None:
     try:
-        demand_task(gate, task)
+        demand_task(gate, task, own)
     except ConfigError as error:
         raise item.error(error.message, error.hint) from error
+
+
+def _forecast(section: Section, task: Task) -> dict[str, Any]:
+    """What forecasts are measured by. Raises ConfigError for what cannot be."""
+    if "season" in section:
+        if task.definition.has_classes:
+            raise section.at("season").error(f"a season is of numbers, and the task is {task}", "Leave out season.")
+        if "event_time" not in section:
+            raise section.at("season").error("a season needs event_time: the rows of a series follow each other in it")
+    return dict(section.given(quantile="quantile", season="season", series="series"))
+
+
+def _demand_needs(gate: Gate, model: Section, item: DocumentItem) -> None:
+    """Raises ConfigError when a metric needs a key of the model that is not set."""
+    known = find_metric(gate.metric)
+    if known is None or not known.needs:
+        return
+    found: Any = model
+    for key in known.needs.split("."):
+        found = None if found is None else found.get(key)
+    if found is None:
+        example = {"query": "query: session", "quantile": "quantile: 0.9", "season": "season: 7"}.get(known.needs, COST)
+        raise item.error(f"{gate.metric} needs `model.{known.needs}`", f"Set `model: {{{example}}}`.")
 
 
 def _rows(section: Section, data: Mapping[str, DataSource], steps: list[str]) -> str:
@@ -375,30 +436,48 @@ def _rows(section: Section, data: Mapping[str, DataSource], steps: list[str]) ->
     return next(iter(data))
 
 
-def _inputs(section: Section, dataset: DataSource | None) -> tuple[str, ...]:
-    taken = {name: key for key in ("label", "key", "event_time", "weight", "groups") if (name := section.get(key)) is not None}
+def _hashed(data: Mapping[str, DataSource]) -> dict[str, str]:
+    """Each column that a contract hashes, and that contract's file."""
+    rules = [(one.contract_file or "", one.contract.personal_data) for one in data.values() if one.contract is not None]
+    return {name: file for file, rule in rules if rule is not None for name in rule.hash}
+
+
+def _inputs(section: Section, dataset: DataSource | None, hashed: Mapping[str, str]) -> tuple[str, ...]:
+    taken = {
+        name: key for key in ("label", "key", "event_time", "weight", "groups", "query") if (name := section.get(key)) is not None
+    }
     if "inputs" not in section:  # the contract's columns; without one the table shows them, when it is there
-        return tuple(c.name for c in dataset.contract.columns if c.name not in taken) if dataset and dataset.contract else ()
+        known = dataset.contract.columns if dataset and dataset.contract else ()
+        if hashed and not known and not set(hashed) <= set(taken):
+            first = next(iter(hashed))
+            text = f"'inputs' is missing: {hashed[first]} hashes {first}, and a request would send it as it is"
+            raise section.item.error(text, "inputs: the columns that the model learns from, without hashed ones.")
+        dropped = (dataset.contract.personal_data or PersonalDataRule()).drop if dataset and dataset.contract else ()
+        return tuple(c.name for c in known if c.name not in taken and c.name not in hashed and c.name not in dropped)
     inputs: tuple[str, ...] = section.get("inputs")
     if not inputs:
         raise section.at("inputs").error("a model needs at least one input")
     for index, name in enumerate(inputs):
         if taken.get(name) == "label":
-            raise section.element("inputs", index).error(f"{name!r} is the label; a request cannot carry what is predicted")
-        if taken.get(name) in ("weight", "groups"):
-            raise section.element("inputs", index).error(f"{name!r} is the column of {taken[name]}: it is for training alone")
+            raise section.element("inputs", index).error(f"{name!r} is the label, which cannot be an input")
+        if taken.get(name) in ("weight", "groups", "query"):
+            raise section.element("inputs", index).error(f"{name!r} is the column of {taken[name]}, which is only for training")
+        if name in hashed:
+            text = f"{hashed[name]} hashes {name!r}, and a request would send it as it is, which the model never saw"
+            raise section.element("inputs", index).error(text, "Leave it out of inputs, or make another column of it in a step.")
     return inputs
 
 
 def _holdout(section: Section) -> Holdout:
     given: Section | None = section.get("holdout")
-    if given is None or not given.values:
+    if given is None:
         return Holdout(fraction=0.2)
-    if len(given.values) > 1:
+    if "last" in given and "fraction" in given:
         raise given.item.error("give last or fraction, not both")
     if "last" in given and "event_time" not in section:
-        raise given.at("last").error("the last rows can be held out only when event_time names the column of times")
-    return Holdout(last_s=given.get("last"), fraction=given.get("fraction"))
+        raise given.at("last").error("holding out the last rows requires event_time")
+    fraction = given.get("fraction", None if "last" in given else 0.2)
+    return Holdout(last_s=given.get("last"), fraction=fraction, budget=given.get("budget"))
 
 
 def _environments(root: Section, model: Model | None) -> dict[str, Environment]:
@@ -416,11 +495,17 @@ def _environments(root: Section, model: Model | None) -> dict[str, Environment]:
     return found
 
 
+def _policy_changes(root: Section, environments: Iterable[Environment]) -> PolicyChanges:
+    """As it is said; else a project that asks people about releases asks them about its policy, too."""
+    asks = any(one.approvals or any(step.approvals for step in one.rollout.steps) for one in environments)
+    return PolicyChanges(root.get("policy_changes", PolicyChanges.APPROVE if asks else PolicyChanges.ALLOW))
+
+
 def _demand_earlier(after: str, name: str, found: Iterable[str], every: Iterable[str], item: DocumentItem) -> None:
     """``after`` names an environment that stands above: so there is no cycle, and the order is the order of release."""
     _demand_one_of(after, every, item, "environment")
     if after not in found:
-        raise item.error(f"{name} comes after {after}, which must then stand above it")
+        raise item.error(f"{name} comes after {after}, which must be listed above it")
 
 
 def _demand_one_of(name: str, known: Iterable[str], item: DocumentItem, noun: str) -> None:

@@ -10,9 +10,20 @@ import msgspec
 
 from noria.config.unshown import RedactedRecord
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, UNGUARDED, Access
+from noria.kernel.behaviour import Behaviour
 from noria.kernel.contract import Contract
 from noria.kernel.dialect import PLAIN, Dialect
-from noria.kernel.policy import RECORD_ALL, Freeze, Gate, LogPolicy, MonitorPolicy, RetrainPolicy, RolloutPolicy
+from noria.kernel.policy import (
+    RECORD_ALL,
+    Freeze,
+    Gate,
+    LogPolicy,
+    MonitorPolicy,
+    PolicyChanges,
+    RetrainPolicy,
+    RolloutPolicy,
+    UndecidedPolicy,
+)
 from noria.kernel.task import DEFAULT_TASK, Task
 from noria.kernel.workers import TWO, Workers
 
@@ -103,10 +114,11 @@ class Step(RedactedRecord, frozen=True):
 
 
 class Holdout(msgspec.Struct, frozen=True):
-    """At most one is set: the last seconds of event time, or a share of the rows by a hash of the key or the row."""
+    """At most one of the first two is set: the last seconds of event time, or a share of the rows by a hash of the key or row."""
 
     last_s: float | None = None
     fraction: float | None = None
+    budget: int | None = None  # verdicts that the same rows may give; None: they are counted only
 
 
 class Dimension(msgspec.Struct, frozen=True):
@@ -152,13 +164,35 @@ class Model(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...] = ()  # empty: every column of the table but label, key and event_time
     weight: str | None = None  # column: how much a row counts in training; the training function's `sample_weight`
     groups: str | None = None  # column: rows that belong together stay on one side of each split
+    query: str | None = None  # column: rows of one query are ranked against each other; `groups` unless that is set
+    quantile: float | None = None  # that the model predicts: what a pinball loss is of
+    season: int | None = None  # points of a series after which it repeats itself: MASE compares with that forecast
+    series: str | None = None  # column: rows of one series follow each other; None: all do
     features: str | None = None  # module:function
+    feature_params: tuple[str, ...] = ()  # parameters that `features` takes by name
+    also: tuple[str, ...] = ()  # further datasets and steps whose tables `train` and `features` take by name
     holdout: Holdout = Holdout(fraction=0.2)
     slices: tuple[str, ...] = ()  # columns that gates look at value by value
     threshold: float | None = None  # of two classes, the second is called from this probability on; None: as the model does
+    costs: tuple[float, float] | None = None  # of a false positive and a false negative: training chooses the threshold
     timeout_s: float = 1800.0
     memory_bytes: int | None = None
     search: Search | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that the labelled table must have."""
+        rest = (self.weight, self.groups, self.query, self.series)
+        named = (self.key, self.event_time, self.label, *self.inputs, *rest, *self.slices)
+        return tuple(dict.fromkeys(filter(None, named)))
+
+
+class CustomMetric(msgspec.Struct, frozen=True):
+    """A metric of the project's own: a function of labels and predictions, ``module:function``."""
+
+    name: str
+    call: str
+    greater_is_better: bool = False
 
 
 class Checks(RedactedRecord, frozen=True):
@@ -166,6 +200,7 @@ class Checks(RedactedRecord, frozen=True):
 
     code: str | None = None
     timeout_s: float = 600.0
+    behaviours: tuple[Behaviour, ...] = ()
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -223,7 +258,10 @@ class Project(RedactedRecord, frozen=True):
     monitor: MonitorPolicy
     retrain: RetrainPolicy
     git: GitWatch
+    metrics: dict[str, CustomMetric] = msgspec.field(default_factory=dict)
     secrets: tuple[tuple[str, str], ...] = ()  # of addresses: values from the environment, their ${VAR}
+    not_enough_data: UndecidedPolicy = UndecidedPolicy.REFUSE  # of the gates
+    policy_changes: PolicyChanges = PolicyChanges.ALLOW
 
     def masked(self, words: str) -> str:
         """``words`` without what came from the environment, and without a password in an address."""

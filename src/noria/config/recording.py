@@ -44,6 +44,6 @@ def _demand_kept(section: Section, monitor: Section | None) -> None:
     delay_s = monitor.get("label_delay", defaults.label_delay_s) if monitor is not None else defaults.label_delay_s
     if keep_s < max(DAY_S, every_s + delay_s):
         raise section.at("keep").error(
-            f"the monitor judges a window {lasting(every_s + delay_s)} after it began: by then the log would be gone",
-            "Keep it for monitor.every and monitor.label_delay together, and for one day at least.",
+            f"the monitor judges a window {lasting(every_s + delay_s)} after its start, when the log would already be deleted",
+            "Keep it for at least monitor.every plus monitor.label_delay, and at least one day.",
         )

@@ -50,7 +50,7 @@ def _steps(rollout: Section) -> tuple[RolloutStep, ...]:
     for index, given in enumerate(rollout.get("steps")):
         place, step = rollout.element("steps", index), _step(given)
         if step is None:
-            raise place.error("a step is one of shadow, pause, approve, or a share", "Write {shadow: 20%}, {pause: 10m} or 25%.")
+            raise place.error("a step is either shadow, pause, approve, or a share", "Write {shadow: 20%}, {pause: 10m} or 25%.")
         reached = max((s.share for s in steps if s.kind is StepKind.CANARY), default=0.0)
         if step.kind is StepKind.CANARY and step.share <= reached:
             raise place.error("each step must be larger than the one before")
@@ -112,7 +112,7 @@ def _quality(guard: Section, model: Model | None) -> QualityGuard | None:
         return None
     name, place = named[0], guard.at(named[0])
     if len(named) > 1:
-        raise guard.at(named[1]).error(f"quality is guarded by one measure, and {name} is named already")
+        raise guard.at(named[1]).error(f"quality is guarded by one measure, and {name} is already given")
     if model is None:
         raise place.error(f"a project without a model has no {name}")
     if name not in (guarded := model.task.definition.guarded):

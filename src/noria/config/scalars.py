@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
 
-from cronsim import CronSim, CronSimError
-
 from noria.config import freezing, gate, units
 from noria.config.document import DocumentItem
 from noria.config.shapes import NUMBER, SHARE, SOME_SHARE, Scalar, whole
+from noria.kernel.contract import TYPE_PATTERN, parse_decimal
 from noria.kernel.errors import ConfigError
 from noria.kernel.policy import Freeze, Gate
 
@@ -28,7 +28,7 @@ def _gate(item: DocumentItem) -> Gate:
     if not isinstance(item.value, str):
         raise ValueError
     try:
-        return gate.parse_gate(item.value)
+        return gate.read_gate(item.value)
     except ConfigError as error:
         raise item.error(error.message, error.hint) from error
 
@@ -43,12 +43,14 @@ def _freeze(item: DocumentItem) -> Freeze:
     try:
         return freezing.parse(item.value)
     except ValueError as error:
-        raise item.error(f"{item.value!r} is no time of freeze: {error}") from error
+        raise item.error(f"{item.value!r} is not a freeze: {error}") from error
 
 
 def _cron(item: DocumentItem) -> str:
     if not isinstance(item.value, str):
         raise ValueError
+    from cronsim import CronSim, CronSimError  # every command reads the project, and few projects have a schedule
+
     try:
         next(CronSim(item.value, datetime(2024, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
@@ -80,7 +82,9 @@ def _format(item: DocumentItem) -> str:
         raise ValueError
     known = set(directives)
     if not ({"Y", "y"} & known and {"m", "b", "B"} & known and "d" in known):
-        raise item.error(f"{item.value!r} tells no year, month and day", "As %m/%d/%Y, %d.%m.%Y %H:%M or %Y-%m-%d %H:%M:%S%z.")
+        raise item.error(
+            f"{item.value!r} does not give year, month and day", "As %m/%d/%Y, %d.%m.%Y %H:%M or %Y-%m-%d %H:%M:%S%z."
+        )
     return item.value
 
 
@@ -107,7 +111,28 @@ def _quote(item: DocumentItem) -> str:
 
 def _limit(item: DocumentItem) -> float | None:
     """One end of a range: a number, or null for none."""
-    return None if item.value is None else float(NUMBER.read(item))
+    if item.value is None:
+        return None
+    value = float(NUMBER.read(item))
+    if math.isnan(value):
+        raise ValueError
+    return value
+
+
+def _type(item: DocumentItem) -> str:
+    if not isinstance(item.value, str) or re.fullmatch(TYPE_PATTERN, item.value) is None:
+        raise ValueError
+    kind = item.value.replace(" ", "")
+    if kind.startswith("decimal"):
+        digits, places = parse_decimal(kind)
+        if not (1 <= digits <= 38 and places <= digits):
+            raise item.error(f"{item.value} is no decimal", "Of 1 to 38 digits, and as many or fewer after the point.")
+    return kind
+
+
+def _length(item: DocumentItem) -> int | None:
+    """One end of a length: a whole number, or null for none."""
+    return None if item.value is None else int(_WHOLE.read(item))
 
 
 def _parallel(item: DocumentItem) -> int | str:
@@ -142,6 +167,13 @@ NULLS: Any = Scalar(
 )
 TIME_FORMAT = Scalar("a format like %m/%d/%Y or %d.%m.%Y %H:%M", _format, {"type": "string", "pattern": "%"})
 PLAIN = Scalar("text, a number, true or false", _plain, {"type": ["string", "number", "boolean"]})
+TYPE = Scalar(
+    "int, float, string, bool, datetime, date, decimal, decimal(12,2), list, list(int) or struct",
+    _type,
+    {"type": "string", "pattern": f"^{TYPE_PATTERN}$"},
+)
+_WHOLE = whole("a whole number from 0", 0, 1 << 53)
+LENGTH = Scalar("a whole number from 0", _length, {"type": ["integer", "null"], "minimum": 0})
 LIMIT = Scalar("a number", _limit, {"type": ["number", "null"]})
 PORT = whole("a port from 0 to 65535", 0, 65535)
 MARK = Scalar("one character", _mark, {"type": "string", "minLength": 1})

@@ -45,7 +45,8 @@ def reference() -> str:
 def _gates() -> str:
     said = (
         "Bounds are one-sided, at 95 % unless `at 90%` says otherwise, on the same held-out rows ([statistics](statistics.md)).\n"
-        "The best release so far is the newest that is neither barred nor gone, or what that was compared with and did not reach."
+        "The best release so far is the newest that is neither barred nor deleted, or the one that it was compared with "
+        "and did not reach."
     )
     return "\n".join([*(f"- `{text}` passes {what}" for text, what in FORMS), "", said])
 
@@ -78,7 +79,12 @@ def _inner(shape: Shape, path: str) -> tuple[Record | None, str]:
 
 
 def _metrics() -> str:
-    lines = [f"- {task}: {', '.join(f'`{name}`' for name in each.metrics)}" for task, each in DEFINITIONS.items()]
+    lines = []
+    for task, each in DEFINITIONS.items():
+        lines.append(f"- {task}: {', '.join(f'`{name}`' for name in each.metrics)}")
+        more = [f"`{name}`{f' (needs `model.{m.needs}`)' if m.needs else ''}" for name, m in each.on_request.items()]
+        if more:
+            lines.append(f"- {task}, where a gate asks for it: {', '.join(more)}")
     return "\n".join([*lines, f"- every task: {', '.join(f'`{name}`' for name in ALWAYS)}"])
 
 

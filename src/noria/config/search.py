@@ -11,6 +11,7 @@ from noria.config.functions import Function, PythonSource
 from noria.config.project import Algorithm, Dimension, Search
 from noria.config.shapes import Section
 from noria.kernel.task import Task
+from noria.kernel.words import plural
 
 LOG = "log"
 CHOICE = "choice"
@@ -57,7 +58,7 @@ def _metric(section: Section, task: Task) -> str:
 
 def _algorithms(model: Section, section: Section, source: PythonSource, given: Mapping[str, Any]) -> dict[str, Algorithm]:
     """By name; without any, the one that ``model.train`` names."""
-    columns = by_column(model)
+    columns = given_by_name(model)
     shared: Mapping[str, Any] = section.get("space", {})
     shared_items = section.at("space").value if shared else {}
     sections: dict[str, Section] = section.get("algorithms", {})
@@ -76,11 +77,20 @@ def _algorithms(model: Section, section: Section, source: PythonSource, given: M
 
 def by_column(model: Section) -> dict[str, DocumentItem]:
     """The arguments of a training function that columns of the table give, and where the columns are named."""
-    return {argument: model.at(key) for key, argument in COLUMNS.items() if key in model}
+    found = {argument: model.at(key) for key, argument in COLUMNS.items() if key in model}
+    if "query" in model:  # rows of a query are a group, unless groups are named
+        found.setdefault(COLUMNS["groups"], model.at("query"))
+    return found
+
+
+def given_by_name(model: Section) -> dict[str, DocumentItem]:
+    """The arguments of a training function that columns and further tables give, and where those are named."""
+    also: tuple[str, ...] = model.get("also", ())
+    return by_column(model) | {name: model.element("also", index) for index, name in enumerate(also)}
 
 
 def demand_columns(function: Function, columns: Mapping[str, DocumentItem]) -> None:
-    """Weights that nobody takes would change nothing; groups serve the split as well."""
+    """Raises ConfigError for weights that no training function takes; groups also serve the split."""
     known = [argument.name for argument in function.arguments]
     if WEIGHTS in columns and WEIGHTS not in known and not function.open:
         raise columns[WEIGHTS].error(
@@ -103,7 +113,7 @@ def _algorithm(
     known = [argument.name for argument in function.arguments[2:] if argument.by_name]
     for key, item in space.items():
         if key not in known and not function.open:
-            raise item.error(f"{key!r} is no argument of {function.target} ({function.where})", nearest(key, known))
+            raise item.error(f"{key!r} is not an argument of {function.target} ({function.where})", nearest(key, known))
     demand_columns(function, columns)
     _demand_given(function, target, [*space, *given, *columns])
     return Algorithm(name, str(target.value), dimensions, tuple(k for k in given if k in known or function.open))
@@ -113,7 +123,7 @@ def _demand_given(function: Function, target: DocumentItem, names: list[str]) ->
     for argument in function.arguments[2:]:
         if not argument.default and argument.name not in names:
             raise target.error(
-                f"{function.target} takes {argument.name!r} ({function.where}), which nothing gives",
+                f"{function.target} takes {argument.name!r} ({function.where}), which nothing provides",
                 f"Write it into its space, or {TRAIN}: {{{argument.name}: ...}} in the params file, or give it a default.",
             )
 
@@ -123,7 +133,7 @@ def _demand_taken(section: Section, algorithms: Mapping[str, Algorithm], given: 
     for name in given:
         if not any(name in algorithm.takes for algorithm in algorithms.values()):
             words = " and no ".join(sorted({a.train for a in algorithms.values()}))
-            raise section.item.error(f"params.{TRAIN}.{name} is no argument of {words}")
+            raise section.item.error(f"params.{TRAIN}.{name} is not an argument of {words}")
 
 
 def dimension(item: DocumentItem) -> Dimension:
@@ -142,7 +152,7 @@ def dimension(item: DocumentItem) -> Dimension:
     if len(numbers) == 2 and (len(value) == 2 or log):
         return _range(value[0], value[1], log)
     if numbers:
-        raise item.error(f"expected a range or choices, found a list of {len(value)} values", HINT)
+        raise item.error(f"expected a range or choices, found a list of {plural(len(value), 'value')}", HINT)
     return Dimension(choices=_choices(item))
 
 
@@ -150,11 +160,11 @@ def _range(low: DocumentItem, high: DocumentItem, log: bool) -> Dimension:
     if low.value >= high.value:
         raise high.error(f"the range ends at {high.text}, which is not above {low.text}", HINT)
     if log and low.value <= 0:
-        raise low.error(f"a range with log begins above zero, not at {low.text}")
+        raise low.error(f"a range with log must start above zero, not at {low.text}")
     whole = type(low.value) is int and type(high.value) is int
     begin, end = (low.value, high.value) if whole else (float(low.value), float(high.value))
     if not math.isfinite(float(end) - float(begin)):
-        raise high.error("the range is wider than a number can tell")
+        raise high.error("the range is too wide for a number")
     return Dimension(begin, end, log)
 
 

@@ -39,8 +39,8 @@ class Scalar(msgspec.Struct, frozen=True):
     def read(self, item: DocumentItem) -> Any:
         try:
             return self.take(item)
-        except ValueError:
-            raise unexpected(self, item) from None
+        except ValueError as error:
+            raise unexpected(self, item, str(error) if isinstance(error, units.OutOfRange) else None) from None
 
     def schema(self) -> Json:
         return dict(self.json)
@@ -89,6 +89,35 @@ class ListOf(msgspec.Struct, frozen=True):
     def schema(self) -> Json:
         size = {} if self.length is None else {"minItems": self.length, "maxItems": self.length}
         return {"type": "array", "items": self.element.schema(), **size, **({"uniqueItems": True} if self.distinct else {})}
+
+
+class ListOrLists(msgspec.Struct, frozen=True):
+    """A list, which stands for a list of itself, or a list of lists. The value is always the latter."""
+
+    inner: ListOf
+
+    @property
+    def words(self) -> str:
+        return f"{self.inner.words}, or a list of such lists"
+
+    def read(self, item: DocumentItem) -> tuple[tuple[Any, ...], ...]:
+        if not isinstance(item.value, list):
+            raise unexpected(self, item)
+        if not item.value or not isinstance(item.value[0].value, list):
+            return (self.inner.read(item),) if item.value else ()
+        found: list[tuple[Any, ...]] = []
+        for child in item.value:
+            value = self.inner.read(child)
+            if not value:
+                raise child.error("the list is empty")
+            if value in found:
+                raise child.error(f"{', '.join(value)} is listed twice")
+            found.append(value)
+        return tuple(found)
+
+    def schema(self) -> Json:
+        inner = self.inner.schema()
+        return {"anyOf": [inner, {"type": "array", "items": {**inner, "minItems": 1}, "uniqueItems": True}]}
 
 
 class MapOf(msgspec.Struct, frozen=True):
@@ -219,6 +248,27 @@ class WordOr(msgspec.Struct, frozen=True):
         return {"anyOf": [{"const": self.word}, self.record.schema()]}
 
 
+class WordOrList(msgspec.Struct, frozen=True):
+    """One word that stands for a whole list, or a list."""
+
+    word: str
+    elements: ListOf
+
+    @property
+    def words(self) -> str:
+        return f"`{self.word}` or {self.elements.words}"
+
+    def read(self, item: DocumentItem) -> Any:
+        if item.value == self.word:
+            return self.word
+        if not isinstance(item.value, list):
+            raise unexpected(self, item)
+        return self.elements.read(item)
+
+    def schema(self) -> Json:
+        return {"anyOf": [{"const": self.word}, self.elements.schema()]}
+
+
 class ScalarOr(msgspec.Struct, frozen=True):
     """One plain value, or a record; the words of the scalar tell of both."""
 
@@ -236,8 +286,8 @@ class ScalarOr(msgspec.Struct, frozen=True):
         return {"anyOf": [self.scalar.schema(), self.record.schema()]}
 
 
-def unexpected(shape: Shape, item: DocumentItem) -> ConfigError:
-    return item.error(f"expected {shape.words}, found {item.kind}")
+def unexpected(shape: Shape, item: DocumentItem, hint: str | None = None) -> ConfigError:
+    return item.error(f"expected {shape.words}, found {item.kind}", hint)
 
 
 def demand_name(name: str, where: str) -> None:
@@ -294,21 +344,21 @@ def _positive(item: DocumentItem) -> float:
 def _share(item: DocumentItem) -> float:
     value = units.share(item.value) if isinstance(item.value, str) else _number(item)
     if not 0 <= value <= 1:
-        raise ValueError
+        raise units.OutOfRange("A share is 0% to 100%, or a number from 0 to 1.")
     return value
 
 
 def _some_share(item: DocumentItem) -> float:
     value = _share(item)
     if value == 0:
-        raise ValueError
+        raise units.OutOfRange("This share is more than 0% and at most 100%.")
     return value
 
 
 def _chance(item: DocumentItem) -> float:
     value = _some_share(item)
     if value >= 1:
-        raise ValueError
+        raise units.OutOfRange("This share is more than 0% and less than 100%.")
     return value
 
 

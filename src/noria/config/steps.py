@@ -39,13 +39,13 @@ def read_steps(root: Section, source: PythonSource, data: Iterable[str], params:
     _demand_free_names(root, sections, data)
     items = {name: _items(section, params) for name, section in sections.items()}
     commands = {name: section for name, section in sections.items() if "cmd" in section}
-    outs = frozenset(out for name, section in commands.items() for _, item in items[name] for out in _all_outs(section, item))
-    world = _World(source, tuple(data), tuple(sections), params, outs)
+    outs = {(name, label): _outs(section, item) for name, section in commands.items() for label, item in items[name]}
+    world = _World(source, tuple(data), tuple(sections), params, frozenset(out for one in outs.values() for out in one.every))
     each: dict[str, Step] = {}
     wide: dict[str, tuple[str, ...]] = {}
     places: dict[str, DocumentItem] = {}
     for name, section in sections.items():
-        made = [_step(f"{name}@{label}" if label else name, section, world, item) for label, item in items[name]]
+        made = [_step(_step_name(name, label), section, world, item, outs.get((name, label))) for label, item in items[name]]
         each |= {step.name: step for step in made}
         places |= {step.name: section.item for step in made}
         if "foreach" in section or "matrix" in section:
@@ -59,7 +59,8 @@ def demand_train_params(
 ) -> None:
     """Raises ConfigError when the section ``train`` of the params file does not fit the training function.
 
-    ``item`` is ``model.train``. Its first two arguments are the features and the label. ``columns``: see ``search.by_column``.
+    ``item`` is ``model.train``. Its first two arguments are the features and the label. ``columns``: see
+    ``search.given_by_name``.
     """
     function = source.find(item)
     if function is None:
@@ -69,11 +70,11 @@ def demand_train_params(
     known = [argument.name for argument in function.arguments[2:] if argument.by_name]
     for name in given:
         if name not in known and not function.open:
-            message = f"params.{TRAIN}.{name} is no argument of {function.target} ({function.where})"
+            message = f"params.{TRAIN}.{name} is not an argument of {function.target} ({function.where})"
             raise item.error(message, nearest(name, known))
     for argument in function.arguments[2:]:
         if not argument.default and argument.name not in given and argument.name not in columns:
-            message = f"{function.target} takes {argument.name!r} ({function.where}), which nothing gives"
+            message = f"{function.target} takes {argument.name!r} ({function.where}), which nothing provides"
             raise item.error(message, f"Write {TRAIN}: {{{argument.name}: ...}} in the params file, or give it a default.")
 
 
@@ -83,6 +84,14 @@ def _demand_free_names(root: Section, steps: Iterable[str], data: Iterable[str])
         item: DocumentItem = root.at("steps").value[name]
         if name in taken:
             raise item.error(f"{name!r} is already a dataset; a step needs a name of its own")
+
+
+class _Outs(msgspec.Struct, frozen=True):
+    """What a command leaves; ``every`` holds its metrics and plots too."""
+
+    every: tuple[str, ...]
+    metrics: tuple[str, ...]
+    plots: tuple[str, ...]
 
 
 class _World(msgspec.Struct, frozen=True):
@@ -112,7 +121,7 @@ def _items(section: Section, params: Mapping[str, Any]) -> list[tuple[str, dict[
     labels = [label for label, _ in found]
     for label in labels:
         if labels.count(label) > 1:
-            raise section.item.error(f"two of its steps would be called {label!r}")
+            raise section.item.error(f"two of its steps would have the name {label!r}")
     return found
 
 
@@ -159,7 +168,11 @@ def _label(value: Any) -> str:
     return re.sub(r"[^\w.+-]+", "_", str(value)) or "_"
 
 
-def _step(name: str, section: Section, world: _World, item: dict[str, Any]) -> Step:
+def _step_name(name: str, label: str) -> str:
+    return f"{name}@{label}" if label else name
+
+
+def _step(name: str, section: Section, world: _World, item: dict[str, Any], outs: _Outs | None) -> Step:
     if ("call" in section) == ("cmd" in section):
         raise section.item.error(f"step {name} needs either call or cmd", 'call: "module:function", or cmd: a shell command.')
     common = section.given(
@@ -168,17 +181,16 @@ def _step(name: str, section: Section, world: _World, item: dict[str, Any]) -> S
     common |= {"env": section.get("env", {}), "item": item, "wanted": _is_wanted(section, world.params)}
     if common.get("frozen") and common.get("always"):
         raise section.at("always").error("a step is either frozen or runs always")
-    if "cmd" in section:
-        return _command(name, section, world, item, common)
+    if outs is not None:
+        return _command(name, section, world, item, outs, common)
     for key in ("deps", "outs", "metrics", "plots", "params", "wdir"):
         if key in section:
-            raise section.at(key).error(f"{key} is for commands; a function's arguments and result say the same")
+            raise section.at(key).error(f"{key} is for commands; a function has its arguments and result instead")
     deps, wanted, taken = _wire(name, section.at("call"), world, item)
     return Step(name, call=section.get("call"), deps=deps, params=wanted, **common | {"item": {k: item[k] for k in taken}})
 
 
-def _command(name: str, section: Section, world: _World, item: dict[str, Any], common: dict[str, Any]) -> Step:
-    metrics, plots = _paths(section, "metrics", item), _paths(section, "plots", item)
+def _command(name: str, section: Section, world: _World, item: dict[str, Any], outs: _Outs, common: dict[str, Any]) -> Step:
     deps, files = [], []
     for index, text in enumerate(section.get("deps", ())):
         given = _fill_in(text, item)
@@ -201,9 +213,9 @@ def _command(name: str, section: Section, world: _World, item: dict[str, Any], c
         deps=tuple(dict.fromkeys(deps)),
         files=tuple(dict.fromkeys(files)),
         params=section.get("params", ()),
-        outs=_all_outs(section, item),
-        metrics=metrics,
-        plots=plots,
+        outs=outs.every,
+        metrics=outs.metrics,
+        plots=outs.plots,
         directory=_path(_fill_in(section.get("wdir"), item), section.at("wdir")) if "wdir" in section else ".",
         **common,
     )
@@ -231,12 +243,14 @@ def _fill_in(text: str, item: Mapping[str, Any]) -> str:
     return re.sub(r"\{([A-Za-z_][\w.]*)\}", replace, text) if item else text
 
 
-def _all_outs(section: Section, item: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(path for key in ("outs", "metrics", "plots") for path in _paths(section, key, item)))
+def _outs(section: Section, item: Mapping[str, Any]) -> _Outs:
+    plain, metrics, plots = (_paths(section, key, item) for key in ("outs", "metrics", "plots"))
+    return _Outs(tuple(dict.fromkeys((*plain, *metrics, *plots))), metrics, plots)
 
 
 def _paths(section: Section, key: str, item: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(_path(_fill_in(text, item), section.element(key, i)) for i, text in enumerate(section.get(key, ())))
+    given = section.get(key)
+    return tuple(_path(_fill_in(text, item), section.element(key, i)) for i, text in enumerate(given)) if given else ()
 
 
 def _path(text: str, place: DocumentItem) -> str:
@@ -254,7 +268,7 @@ def _plain(text: str) -> tuple[str, str]:
     if path.is_absolute() or ".." in path.parts:
         return text, "lies outside the project's folder"
     if path.parts and path.parts[0] in (".git", ".noria"):
-        return text, "lies in a folder that is not the project's own"
+        return text, "lies in a folder that does not belong to the project"
     return path.as_posix(), ""
 
 
@@ -274,30 +288,32 @@ def _connect(
     makers: dict[str, str] = {}
     for name, step in each.items():
         for out in step.outs:
-            other = makers.get(out) or next((makers[m] for m in _around(out) if m in makers), None)
+            other = makers.get(out) or next((makers[m] for m in folders_of(out) if m in makers), None)
             if other is not None and other != name:
-                raise places[name].error(f"{out} is left by step {other} too; each path has one step")
+                raise places[name].error(f"{out} is also written by step {other}; each path belongs to one step")
             makers[out] = name
     inner: dict[str, list[str]] = {}
     for out in makers:
-        for folder in _around(out):
+        for folder in folders_of(out):
             inner.setdefault(folder, []).append(out)
     for out, name in makers.items():
         for below in inner.get(out, ()):
             if makers[below] != name:
-                raise places[makers[below]].error(f"{below} is left by step {name} too ({out}); each path has one step")
+                raise places[makers[below]].error(
+                    f"{below} is also written by step {name} ({out}); each path belongs to one step"
+                )
     found = {}
     for name, step in each.items():
         needs = [n for dep in step.deps for n in wide.get(dep, (dep,)) if n in each]
         for path in step.files:
-            if makers.get(path) == name or any(makers.get(p) == name for p in _around(path)):
-                raise places[name].error(f"step {name} reads {path}, which it leaves itself")
-            needs += [makers[p] for p in (path, *_around(path), *inner.get(path, ())) if p in makers]
+            if makers.get(path) == name or any(makers.get(p) == name for p in folders_of(path)):
+                raise places[name].error(f"step {name} reads {path}, which it writes itself")
+            needs += [makers[p] for p in (path, *folders_of(path), *inner.get(path, ())) if p in makers]
         found[name] = replace(step, needs=tuple(dict.fromkeys(needs)))
     return found
 
 
-def _around(path: str) -> list[str]:
+def folders_of(path: str) -> list[str]:
     """The folders that a path lies in, inside the project."""
     found = []
     while "/" in path:
@@ -335,7 +351,7 @@ def _wire(
 
 
 def _nothing_gives(function: Function, argument: str, item: DocumentItem, known: list[str]) -> Exception:
-    message = f"{function.target} takes {argument!r} ({function.where}), which is no dataset, no step and no parameter"
+    message = f"{function.target} takes {argument!r} ({function.where}), which is neither a dataset, a step nor a parameter"
     return item.error(message, nearest(argument, known))
 
 
@@ -351,4 +367,4 @@ def _order(steps: Mapping[str, Step], places: Mapping[str, DocumentItem]) -> lis
     except CycleError as error:
         circle: list[str] = error.args[1][::-1]  # graphlib lists each before what needs it
         words = " takes ".join(circle)
-        raise places[circle[0]].error(f"the steps go in a circle: {words}") from error
+        raise places[circle[0]].error(f"the steps form a cycle: {words}") from error

@@ -23,10 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from noria.console import metrics, page
 from noria.engine.action import Action, Value
 from noria.engine.action_table import ACTIONS
+from noria.engine.offered_actions import rollouts_document
 from noria.kernel.error_table import row_of
 from noria.kernel.errors import BadBodyError, ForbiddenError, NoriaError, TooLargeError, UsageError
 from noria.kernel.event import Event
-from noria.views.status import StatusView, document, event_facts, release_facts, rollouts_document, turn_facts
+from noria.views.status import StatusView, document, event_facts, release_facts, turn_facts
 from noria.views.totals import Totals
 
 Act = Callable[[Action, Mapping[str, Value], str], dict[str, Any]]  # with what was said, and the actor
@@ -105,7 +106,7 @@ class Guard:
         await answer(scope, receive, _with_headers(send))
 
     def _judge(self, request: Request) -> Response | None:
-        """The refusal or redirect that is due, or None when the request may pass."""
+        """Returns the refusal or redirect, or None when the request may pass."""
         if not self._host_known(request.headers.get("host", "")):
             return refusal(ForbiddenError("this Host is not served here", hint="Use the address that `noria status` shows."))
         origin = request.headers.get("origin")
@@ -126,7 +127,7 @@ class Guard:
         return host in self.hosts or bare in self.hosts or (self.everywhere and _is_address(bare))
 
     def _origin_known(self, origin: str, host: str) -> bool:
-        """Where any address is a Host, only the one that was asked is an Origin: others may be of anybody's pages."""
+        """Whether the Origin is known. If any address may be the Host, only the one that was asked is: others may be foreign."""
         return origin == host if self.everywhere else self._host_known(origin)
 
     def _bearer(self, headers: Headers) -> bool:
@@ -294,4 +295,4 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _defect(_: Request, error: Exception) -> Response:
-    return _error(500, type(error).__name__, "something broke inside Noria; the daemon's log tells more")
+    return _error(500, type(error).__name__, "an internal error in Noria; the daemon's log has details")

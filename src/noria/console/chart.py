@@ -5,7 +5,6 @@ Only presentation attributes and classes are used, so that the page needs no inl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -14,6 +13,7 @@ from markupsafe import Markup
 
 from noria.kernel.words import day, number
 from noria.monitor.records import Window
+from noria.views.svg import ticks
 
 COLOURS = 6  # classes r0 to r5 in the style sheet
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 14, 14, 28
@@ -44,7 +44,7 @@ def labelled_windows(windows: Sequence[Window]) -> list[Window]:
 
 
 def colour(release: str) -> int:
-    """The colour class of a release: the same on every look, different for neighbours."""
+    """The colour class of a release: stable, and different for neighbours."""
     return (int(release[1:]) - 1) % COLOURS if release[1:].isdigit() else 0
 
 
@@ -75,14 +75,6 @@ def _frame(windows: Sequence[Window], width: int, height: int) -> ChartFrame:
     low, high = min(values), max(values)
     pad = (high - low) * 0.15 or abs(high) * 0.05 or 0.01
     return ChartFrame(width, height, min(w.start for w in windows), max(w.end for w in windows), low - pad, high + pad)
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Three to seven round values between ``low`` and ``high``: multiples of 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10((high - low) / 4))
-    step = next(power * m for m in (1, 2, 5, 10) if (high - low) / (power * m) <= 6)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def _grid(frame: ChartFrame) -> list[Markup]:

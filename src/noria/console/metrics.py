@@ -1,4 +1,4 @@
-"""What the daemon tells a monitoring system: turns, gates, quality, drift, incidents; Prometheus text (format 0.0.4)."""
+"""The daemon's metrics for a monitoring system: turns, gates, quality, drift, incidents; Prometheus text (format 0.0.4)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Family = tuple[str, str, str, list[Sample]]
 
 def _turns(view: StatusView, totals: Totals) -> Iterable[Family]:
     counted: list[Sample] = [({"outcome": outcome}, n) for outcome, n in sorted(totals.turns.items())]
-    yield "noria_turns_total", "counter", "Turns of the wheel by what came of them.", counted
+    yield "noria_turns_total", "counter", "Turns by their outcome.", counted
     passed = sum(n for outcome, n in totals.turns.items() if outcome in PASSED)
     gates: list[Sample] = [
         ({"verdict": "pass"}, passed),
@@ -58,8 +58,8 @@ def _turns(view: StatusView, totals: Totals) -> Iterable[Family]:
     yield "noria_last_turn_timestamp_seconds", "gauge", "When the newest turn that is over ended.", ended
     yield "noria_triggers_waiting", "gauge", "Triggers that no turn has taken yet.", [({}, view.waiting_triggers)]
     data: list[Sample] = [({"verdict": verdict}, n) for verdict, n in sorted(totals.deliveries.items())]
-    yield "noria_deliveries_total", "counter", "Files of data that arrived, by what came of them.", data
-    yield "noria_quarantined_rows", "gauge", "Rows of files that stand in quarantine.", [({}, view.quarantined_rows)]
+    yield "noria_deliveries_total", "counter", "Data files that arrived, by outcome.", data
+    yield "noria_quarantined_rows", "gauge", "Rows of files in quarantine.", [({}, view.quarantined_rows)]
 
 
 def _gates(totals: Totals) -> Iterable[Family]:
@@ -68,24 +68,24 @@ def _gates(totals: Totals) -> Iterable[Family]:
     verdicts: list[Sample] = [
         (labels | {"verdict": str(verdict)}, float(found.outcome == verdict)) for labels, found in named for verdict in Outcome
     ]
-    yield "noria_gate_verdict", "gauge", "The last verdict of each gate: 1 at the one that it gave.", verdicts
+    yield "noria_gate_verdict", "gauge", "The last verdict of each gate: 1 for the verdict it gave.", verdicts
     values: list[Sample] = [
         (labels | {"metric": found.metric}, found.value) for labels, found in named if found.value is not None
     ]
-    yield "noria_gate_value", "gauge", "The value that each gate looked at last.", values
+    yield "noria_gate_value", "gauge", "The value that each gate last judged.", values
 
 
 def _serving(view: StatusView, totals: Totals) -> Iterable[Family]:
     routed = [(e, e.route) for e in view.environments if e.route is not None]
     serves: list[Sample] = [({"environment": e.name, "release": r.champion_version}, float(not e.trouble)) for e, r in routed]
-    yield "noria_release_serves", "gauge", "The release that is to serve an environment: 1 when it answers.", serves
+    yield "noria_release_serves", "gauge", "The champion of an environment: 1 when it answers.", serves
     measured: list[Sample] = [
         ({"environment": e.name, "release": r.champion_version, "metric": metric}, value)
         for e, r in routed
         if e.release is not None
         for metric, value in e.release.metrics.items()
     ]
-    yield "noria_release_metric", "gauge", "What the serving release reached on its held-out rows.", measured
+    yield "noria_release_metric", "gauge", "The metrics of the serving release on its held-out rows.", measured
     shares: list[Sample] = [
         ({"environment": e.name, "release": e.canary.rollout.release, "state": str(e.canary.rollout.state)}, e.canary.share)
         for e in view.environments
@@ -93,7 +93,7 @@ def _serving(view: StatusView, totals: Totals) -> Iterable[Family]:
     ]
     yield "noria_rollout_share", "gauge", "The share of requests that a candidate answers.", shares
     rollouts: list[Sample] = [({"state": state}, n) for state, n in sorted(totals.rollouts.items())]
-    yield "noria_rollouts", "gauge", "Rollouts by how they stand or ended.", rollouts
+    yield "noria_rollouts", "gauge", "Rollouts by state.", rollouts
     releases: list[Sample] = [({"state": state}, n) for state, n in sorted(totals.releases.items())]
     yield "noria_releases", "gauge", "Releases, and how many of them are barred.", releases
 
@@ -107,7 +107,7 @@ def _quality(view: StatusView) -> Iterable[Family]:
     for name, text, read in (
         ("noria_quality", "The mean loss of a release in the newest window.", lambda w: w.value),
         ("noria_quality_reference", "The mean loss of the same release on its held-out rows.", lambda w: w.reference),
-        ("noria_quality_p_value", "How likely such a window is where quality has not sunk.", lambda w: w.p_value),
+        ("noria_quality_p_value", "How likely such a window is if quality has not sunk.", lambda w: w.p_value),
         ("noria_quality_labelled", "Predictions of the window that have a label.", lambda w: float(w.labelled)),
         ("noria_quality_window_timestamp_seconds", "When the window ended, on the project clock.", lambda w: w.end),
     ):
@@ -129,13 +129,13 @@ def _incidents(view: StatusView, totals: Totals) -> Iterable[Family]:
 
 def _daemon(view: StatusView) -> Iterable[Family]:
     yield "noria_server_up", "gauge", "Whether the model server answers.", [({}, float(view.around.server))]
-    yield "noria_standstill", "gauge", "1 where the daemon decides nothing any more.", [({}, float(bool(view.around.standstill)))]
+    yield "noria_standstill", "gauge", "1 when the daemon decides nothing any more.", [({}, float(bool(view.around.standstill)))]
     errors: list[Sample] = [({"thread": name}, n) for name, n in sorted(background.errors().items())]
-    yield "noria_thread_errors_total", "counter", "Errors that the daemon's threads met and outlived.", errors
+    yield "noria_thread_errors_total", "counter", "Errors in the daemon's threads, which went on.", errors
     yield (
         "noria_threads_ended",
         "gauge",
-        "Threads of the daemon that ended though nobody stopped them.",
+        "Threads of the daemon that ended unexpectedly.",
         [({}, len(background.ended_threads()))],
     )
 

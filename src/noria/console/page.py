@@ -9,8 +9,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from noria.console import chart, ways
+from noria.console import chart
 from noria.delivery.rollout_record import evidence_words
+from noria.engine.offered_actions import offered_actions
 from noria.evaluation.records import sort_gated_first
 from noria.kernel import words
 from noria.kernel.names import short
@@ -19,7 +20,7 @@ from noria.views import rollout_steps
 from noria.views.status import StatusView
 
 HERE = Path(__file__).parent
-TONES = {  # what an outcome means to the eye
+TONES = {  # the colour class of an outcome
     TurnOutcome.PROMOTED: "good",
     TurnOutcome.DONE: "good",
     TurnOutcome.RELEASED: "good",
@@ -83,7 +84,7 @@ def _templates() -> Environment:
         "plan": rollout_steps.plan,
         "traffic": rollout_steps.traffic,
     }
-    made.globals |= {"ways": ways.ways, "rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
+    made.globals |= {"offered_actions": offered_actions, "rollout_tones": rollout_steps.TONES, "verdicts": VERDICTS}
     return made
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from noria.config import DataSource, Project
-from noria.data import files, served_predictions, sources, table_types
+from noria.data import files, personal_columns, personal_key, served_predictions, sources, table_types
 from noria.data.arrival import Arrival
 from noria.data.sources import FoundFile, SourceListing
 from noria.data.store import DataStore
@@ -22,7 +22,8 @@ from noria.kernel import names
 from noria.kernel.errors import DataError
 from noria.kernel.words import plural
 from noria.storage.context import StoreContext
-from noria.storage.stat_index import StatEntry
+from noria.storage.disk import full_disk
+from noria.storage.stat_index import StatEntry, StatIndex
 
 FETCHERS = 8  # files that are fetched side by side
 FETCHED = 64  # files that stand on disk before they are kept
@@ -58,15 +59,15 @@ def news(context: StoreContext, dataset: DataSource, source: SourceListing) -> I
             yield found
         else:
             marks[found.name] = touched
-    context.ledger.marks.put(context.name, place(dataset), marks)
+    StatIndex.of(context).put(place(dataset), marks)
 
 
 def _changes(context: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[tuple[FoundFile, str]]:
     """What has another mark than before, with that one: the source's files and the known marks, side by side."""
     judge = judge_digest(dataset)
-    known = context.ledger.marks.each(context.name, place(dataset))
+    known = StatIndex.of(context).each(place(dataset))
     name, seen, digest = next(known, _NONE)
-    for found in source.look():
+    for found in source.list_files():
         while name and name < found.name:
             name, seen, digest = next(known, _NONE)
         if name == found.name and (seen == found.mark or seen == refusal(found.mark, judge)) and found.digest in ("", digest):
@@ -84,14 +85,14 @@ def _find_stat_entry(
         digest = files.digest(Path(found.path)) if has_arrived(source, found, dataset.settle_s) else ""
     except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
         return None
-    mark = _find_mark(context, dataset, found, digest) if digest and source.still(found) else None
+    mark = _find_mark(context, dataset, found, digest) if digest and source.is_unchanged(found) else None
     return None if mark is None else StatEntry(mark, digest)
 
 
 def connect(context: StoreContext, dataset: DataSource) -> SourceListing:
     """A look at the source of a dataset, which may go on from where the last one stood."""
     return sources.connect(
-        dataset, context.home, lambda: ((name, seen) for name, seen, _ in context.ledger.marks.each(context.name, place(dataset)))
+        dataset, context.home, lambda: ((name, seen) for name, seen, _ in StatIndex.of(context).each(place(dataset)))
     )
 
 
@@ -116,21 +117,28 @@ def refusal(mark: str, contract: str) -> str:
     return f"{mark} refused {contract}"
 
 
+def judged_mark(mark: str) -> str:
+    """The mark of a file without what ``refusal`` added."""
+    return mark.rpartition(" refused ")[0] or mark
+
+
 _NONE = ("", "", "")
 
 
 def _take_in(context: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
     source = connect(context, dataset)
     try:
+        if personal_columns.rule_of(dataset).hash:
+            personal_key.demand(context)
         _leave_behind(context, dataset, source)
         found = list(_whole(context, dataset, source, patient))
         if len(found) >= MANY:
-            context.progress(f"{dataset.name}: taking in {len(found):,} files")
-        return _select_unjudged(context, dataset, list(_store_files(context, source, found)))
+            context.progress(f"{dataset.name}: taking in {plural(len(found), 'file')}")
+        return _select_unjudged(context, dataset, list(_store_files(context, dataset, source, found)))
     except DataError as error:
         if patient or not DataStore.of(context).head(dataset.name).files:
             raise
-        context.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; what was accepted before stands")
+        context.event("data.unreadable", dataset.name, f"{dataset.name}: {error.message}; files accepted before remain accepted")
         return []
 
 
@@ -139,21 +147,21 @@ def _leave_behind(context: StoreContext, dataset: DataSource, source: SourceList
 
     What the new one holds too stays, unless it is read in another way: then it arrives again.
     """
-    before, now = TableStore.of(context).get(dataset.name), table_types.identity(dataset)
+    before, now = TableStore.of(context).get(dataset.name), table_types.identity(dataset, context.state)
     if before is not None and before.source == now:
         return
     gone = []
     if before is not None:
-        gone = list(DataStore.of(context).standing(dataset.name))
-        if before.source.partition(" ")[0] == dataset.format and dataset.sql is None:
-            there = {found.name for found in source.look()}
+        gone = list(DataStore.of(context).accepted_files(dataset.name))
+        if before.source.partition(" ")[0] == table_types.how_read(dataset, context.state) and dataset.sql is None:
+            there = {found.name for found in source.list_files()}
             gone = [name for name in gone if name not in there]
     with context.ledger.transaction():
         context.check_lease()
         for name in gone:
             DataStore.of(context).withdraw(dataset.name, name)
-        context.ledger.marks.drop(context.name, place(dataset), gone)
-        stays = before is not None and bool(DataStore.of(context).standing(dataset.name))
+        StatIndex.of(context).drop(place(dataset), gone)
+        stays = before is not None and bool(DataStore.of(context).accepted_files(dataset.name))
         kept = before if before is not None and stays else Settled(now)  # without files, nothing is decided
         TableStore.of(context).put(dataset.name, Settled(now, kept.basis, kept.type))
         if gone:
@@ -183,22 +191,53 @@ def _whole(context: StoreContext, dataset: DataSource, source: SourceListing, pa
 def has_arrived(source: SourceListing, found: FoundFile, settle_s: float) -> bool:
     """Whether it can be judged: it is there whole, or never will be."""
     try:
-        return bool(found.problem) or source.settled(found, settle_s)
+        return bool(found.problem) or source.has_settled(found, settle_s)
     except FileNotFoundError:  # vanished between the walk and now
         return False
 
 
-def _store_files(context: StoreContext, source: SourceListing, found: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, str]]:
+def _store_files(
+    context: StoreContext, dataset: DataSource, source: SourceListing, found: Sequence[FoundFile]
+) -> Iterator[tuple[FoundFile, str]]:
     """Each with the digest of its bytes, which are blobs now; none for what cannot be read.
 
     What vanished or changed while it was read is left to the next look.
     """
     yield from ((each, "") for each in found if each.problem)
+    if personal_columns.rule_of(dataset).treated:
+        yield from _store_treated(context, dataset, source, [each for each in found if not each.problem])
+        return
     here = {each.path: each for each in found if each.path is not None and not each.problem}
     for path, digest in _put(context, here):
-        if source.still(here[path]):
+        if source.is_unchanged(here[path]):
             yield here[path], digest
     yield from _fetch_files(context, source, [each for each in found if each.path is None and not each.problem])
+
+
+def _store_treated(
+    context: StoreContext, dataset: DataSource, source: SourceListing, found: Iterable[FoundFile]
+) -> Iterator[tuple[FoundFile, str]]:
+    """Files whose personal columns are hashed or dropped: what is stored, and its digest and size, is never the file itself.
+
+    One that cannot be treated is not stored at all.
+    """
+    key = personal_key.demand(context) if personal_columns.rule_of(dataset).hash else b""
+    folder = context.state / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in found:
+        with full_disk(folder), tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as temporary:
+            raw, target = personal_columns.places(Path(temporary), each)
+            if each.path is None and not _fetch(source, each, raw):
+                continue
+            problem = personal_columns.try_treat(dataset, raw, each.name, key, target)
+            if not source.is_unchanged(each):
+                continue
+            if problem is not None:
+                yield each._replace(problem=problem.message), ""
+                continue
+            size_bytes = target.stat().st_size
+            for _, digest in _put(context, [target]):
+                yield each._replace(size_bytes=size_bytes), digest
 
 
 def _put(context: StoreContext, paths: Iterable[P]) -> Iterator[tuple[P, str]]:
@@ -229,14 +268,14 @@ def _fetch_files(context: StoreContext, source: SourceListing, found: Sequence[F
 def _fetch(source: SourceListing, found: FoundFile, target: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):  # it is gone: it has not arrived
         source.fetch(found, target)
-        return source.still(found)
+        return source.is_unchanged(found)
     return False
 
 
 def _select_unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
     arrivals, marks = [], {}
-    ever = DataStore.of(context).delivered(dataset.name) if len(kept) > SEVERAL else None
+    ever = DataStore.of(context).delivered_names(dataset.name) if len(kept) > SEVERAL else None
     for found, digest in kept:
         asked = bool(digest) and (ever is None or found.name in ever)
         mark = _find_mark(context, dataset, found, digest) if asked else None
@@ -245,14 +284,14 @@ def _select_unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[
             arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
         else:
             marks[found.name] = StatEntry(mark, digest)
-    context.ledger.marks.put(context.name, place(dataset), marks)
+    StatIndex.of(context).put(place(dataset), marks)
     return arrivals
 
 
 def _find_mark(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
     judge = judge_digest(dataset)
-    delivery = DataStore.of(context).seen(dataset.name, found.name, digest, judge)
+    delivery = DataStore.of(context).find_judgement(dataset.name, found.name, digest, judge)
     if delivery is None:
         return None
     return found.mark if delivery.accepted else refusal(found.mark, judge)

@@ -28,6 +28,7 @@ from noria.data.store import DataStore, manifest_digest
 from noria.data.versions import BLOBS
 from noria.kernel import names
 from noria.kernel.errors import DataError, NotFoundError, RefusedError
+from noria.kernel.words import plural
 from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import StoreContext
@@ -84,7 +85,7 @@ def export(context: StoreContext, facts: SnapshotFacts, target: Path) -> None:
     Raises RefusedError when ``target`` exists or a file of the version is gone, CorruptBlobError when one is damaged.
     """
     demand_new(target)
-    with context.locks.using(BLOBS):
+    with context.locks.hold_shared(BLOBS):
         versions.whole(context, facts)
         pins = [
             replace(pin, origin=None) for pin in sorted(DataStore.of(context).files_of(facts.digest), key=lambda pin: pin.name)
@@ -95,14 +96,14 @@ def export(context: StoreContext, facts: SnapshotFacts, target: Path) -> None:
         head = SnapshotHead(FORMAT, facts.dataset, facts.digest, len(pins), rows, size_bytes, names.digest_bytes(files))
         ahead = {HEAD: msgspec.json.format(msgspec.json.encode(head), indent=1), FILES: files}
         write(target, ahead, dict(sorted(sources.items())), ExportMeter("writing", size_bytes, context.progress))
-    text = f"{facts.dataset} {names.short(facts.digest)} exported: {len(pins):,} files, {size_bytes:,} bytes"
+    text = f"{facts.dataset} {names.short(facts.digest)} exported: {plural(len(pins), 'file')}, {size_bytes:,} bytes"
     context.event("data.exported", facts.dataset, text, snapshot=facts.digest)
 
 
 def _source(context: StoreContext, facts: SnapshotFacts, pin: FilePin) -> ByteSource:
     called = f"{pin.name} of {facts.dataset}"
     small = pin.size_bytes <= SMALL  # it may share a file with others: it is asked for when it is its turn
-    content = functools.partial(context.blobs.read, pin.digest) if small else context.blobs.unverified(pin.digest)
+    content = functools.partial(context.blobs.read, pin.digest) if small else context.blobs.unverified_path(pin.digest)
     return ByteSource(ExportFile(pin.digest, pin.size_bytes), content, called)
 
 
@@ -119,7 +120,7 @@ def take_in(
     one's, when ``into`` is not empty, or when something of it was erased here, unless ``erased`` allows it back;
     DiskFullError. Then nothing was kept.
     """
-    with context.locks.using(BLOBS):
+    with context.locks.hold_shared(BLOBS):
         with open_archive(path) as file:
             members = archive.members(file)
             head, pins = _read_listing(members)
@@ -127,7 +128,7 @@ def take_in(
             _demand_welcome(context, head, pins, name, into, erased)
             take_all(members, _pieces(pins), FILES, digest_member, ExportMeter("verifying", head.size_bytes, context.progress))
         absent = {pin.digest: pin.size_bytes for pin in pins if not context.blobs.exists(pin.digest)}
-        demand_room(context.state, sum(absent.values()), "Make room; `noria gc` says what nothing needs.")
+        demand_room(context.state, sum(absent.values()), "Free some space; `noria gc` lists what is no longer needed.")
         _store_contents(context, path, head)
         facts, known = _record_snapshot(context, head, pins, name)
         if into is not None:
@@ -140,7 +141,7 @@ def _read_listing(members: Iterator[ArchiveMember]) -> tuple[SnapshotHead, tuple
     first = next(members, None)
     if first is not None and first.name == RELEASE_HEAD:
         raise DataError("is an export of a release, not of a dataset", hint="`noria reproduce FILE` reads it.")
-    otherwise = f"is no export of a dataset: it does not begin with {HEAD} and {FILES}"
+    otherwise = f"is not an export of a dataset: it does not begin with {HEAD} and {FILES}"
     if first is None or first.name != HEAD or first.size_bytes > HEAD_MOST:
         raise DataError(otherwise)
     head = _head(first.content.read())
@@ -150,7 +151,7 @@ def _read_listing(members: Iterator[ArchiveMember]) -> tuple[SnapshotHead, tuple
     try:
         pins = msgspec.json.decode(content, type=tuple[FilePin, ...])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{FILES} is no list of files: {error}") from error
+        raise DataError(f"{FILES} is not a list of files: {error}") from error
     _check(head, pins)
     return head, pins
 
@@ -175,7 +176,7 @@ def _check(head: SnapshotHead, pins: Sequence[FilePin]) -> None:
         except RefusedError as error:
             raise DataError(f"names a file that would leave its folder: {pin.name[:200]!r}") from error
         if names.DIGEST.fullmatch(pin.digest) is None or pin.size_bytes < 0 or pin.rows < 0 or pin.origin is not None:
-            raise DataError(f"what {FILES} says of {pin.name[:200]!r} cannot be")
+            raise DataError(f"the entry of {pin.name[:200]!r} in {FILES} is invalid")
     if any(a.name >= b.name for a, b in itertools.pairwise(pins)):
         raise DataError(f"{FILES} is out of order, or names a file twice")
     counts = (len(pins), sum(pin.rows for pin in pins), sum(pin.size_bytes for pin in pins))
@@ -196,7 +197,7 @@ def _pieces(pins: Sequence[FilePin]) -> dict[str, ExportFile]:
     for pin in pins:
         piece = ExportFile(pin.digest, pin.size_bytes)
         if pieces.setdefault(f"blobs/{pin.digest}", piece) != piece:
-            raise DataError(f"{FILES} tells two sizes of one content, that of {pin.name[:200]!r}")
+            raise DataError(f"{FILES} gives two sizes for the same content, of {pin.name[:200]!r}")
     return pieces
 
 
@@ -212,8 +213,8 @@ def _demand_welcome(
     source = config.load(context.home).data.get(head.dataset)
     if source is not None and served_predictions.is_log(source.source):
         raise RefusedError(
-            f"{head.dataset} is what {source.source.removeprefix('log:')} answered here: versions of it come from nowhere else",
-            hint="Import it into a project where no dataset of that name is a log.",
+            f"{head.dataset} is what {source.source.removeprefix('log:')} answered here: its versions come only from there",
+            hint="Import it into a project that has no log dataset of that name.",
         )
     if into is not None:
         root = versions.outside(context, into)
@@ -227,7 +228,7 @@ def _demand_welcome(
         more = f" and {len(back) - versions.NAMED:,} more" if len(back) > versions.NAMED else ""
         raise RefusedError(
             f"it holds what was erased here: {', '.join(back[: versions.NAMED])}{more}",
-            hint="--even-erased takes it in all the same.",
+            hint="--even-erased imports it anyway.",
         )
 
 
@@ -286,6 +287,6 @@ def _record_snapshot(
             known = False
             DataStore.of(context).put_snapshot(Snapshot(head.dataset, head.digest, pins))
         PinStore.of(context).pin(name, head.digest, context.actor)
-        text = f"{head.dataset} {names.short(head.digest)} imported: {head.files:,} files, pinned as {name}"
+        text = f"{head.dataset} {names.short(head.digest)} imported: {plural(head.files, 'file')}, pinned as {name}"
         context.event("data.imported", name, text, snapshot=head.digest, known=known)
         return DataStore.of(context).find_snapshot(head.digest), known

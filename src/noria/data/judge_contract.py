@@ -1,323 +1,241 @@
-"""Does a file keep its promises? Every broken one is named with its counts, and the rows that break it are collected.
+"""Does a file keep its promises? Every broken one is named with its counts, and all rows that break it are collected.
 
-Reasons carry counts and the contract's own bounds, never values of rows: those stay in ``failing``. NaN counts as empty.
+All promises are counted in one query over the table; only where some are broken, the rows are asked for. A lazy table gets the
+same answer as the same rows in memory. Reasons carry counts and the contract's own bounds, never values of rows: those stay in
+``failing``. NaN counts as empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from typing import TypeVar
 
 import msgspec
 import polars as pl
 import polars.selectors as cs
 
-from noria.kernel import expression as expressions
-from noria.kernel.contract import ColumnRule, Contract, RowRule
-from noria.kernel.errors import ConfigError
-from noria.kernel.expression import ExpressionError, UncomputedError
+from noria.data import judge_columns, judge_personal_data, judge_rows, judge_rules
+from noria.data.judge_rules import Compute, Rows, compute
+from noria.data.promise import BrokenPromise, Conclude, ContractBreach, Counts, Promise, breach, some
+from noria.data.snapshot import RefusalReason
+from noria.kernel.contract import Contract, Severity
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
-from noria.kernel.words import duration, lasting, percent
+from noria.kernel.words import plural
 
-SAMPLE = 1000  # failing rows that are kept
 REASON = "noria_reason"
-LIGHT_BYTES = 2_000_000_000  # that a rule may pass over here and now, a second or so; beyond that it needs limits
+T = TypeVar("T")
+Ask = Callable[[pl.LazyFrame, Sequence[Promise]], T]
 
 
 class ContractRuling(msgspec.Struct, frozen=True):
-    """``failing``: the first 1,000 rows that break a row-level rule, as they came, with a column ``noria_reason``."""
+    """``failing``: the rows that break a row-level rule, as they came, each with all its reasons in a column ``noria_reason``."""
 
     verdict: Verdict
-    failing: pl.DataFrame
+    failing: pl.DataFrame  # all of them, or as many as were asked for
     failing_rows: int  # all of them
+    mask: pl.Series | None = None  # of all rows, true where one fails; None where none does
+    warnings: tuple[Reason, ...] = ()  # what is broken and refuses nothing
+    breaches: tuple[ContractBreach, ...] = ()  # what refuses the file
 
-
-class ContractBreach(msgspec.Struct, frozen=True):
-    """A broken promise; ``rows`` marks the rows that break it, and ``words`` says of such a row why."""
-
-    reason: Reason
-    rows: pl.Series | None = None
-    words: str = ""
-
-
-def compute(sql: str, table: pl.DataFrame) -> pl.Series:
-    """An expression over a table, here and now. Raises UncomputedError."""
-    try:
-        return table.select(noria_holds=pl.sql_expr(sql))["noria_holds"]
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise UncomputedError(str(error)) from error
-
-
-Compute = Callable[[str, pl.DataFrame], pl.Series]
+    @property
+    def reasons(self) -> tuple[RefusalReason, ...]:
+        """What refuses the file, and how many rows each concerns; None where it is not about single rows."""
+        return tuple(RefusalReason(b.reason.code, b.reason.text, b.row_count) for b in self.breaches)
 
 
 def judge(
     contract: Contract,
-    table: pl.DataFrame,
+    table: pl.DataFrame | pl.LazyFrame,
     *,
     now: float | None,
     known_keys: pl.DataFrame | None = None,
     apart: Compute = compute,
+    most: int | None = None,
 ) -> ContractRuling:
     """Hold ``table`` against ``contract``. ``apart`` computes, within limits, rules that may take more than their rows do.
 
     ``now``: the project clock in seconds since 1970, None to leave freshness out. ``known_keys``: the ``unique`` columns of
-    rows accepted earlier. Raises ConfigError when a rule's expression cannot be understood.
+    rows accepted earlier. ``most``: how many failing rows to collect, None for all. Raises ConfigError when a rule's expression
+    cannot be understood.
     """
-    findings = [
-        *_shape(contract, table),
-        *_columns(contract, table),
-        *_unique(contract, table, known_keys),
-        *_fresh(contract, table, now),
-        *_rules(contract, table, apart),
+    frame = table.lazy()
+    schema = frame.collect_schema()
+    clean = frame.with_columns(cs.float().fill_nan(None))
+    marked = clean if known_keys is None else judge_rows.with_known(contract, clean, schema, known_keys)
+    rows = _rows(contract, table, clean, schema)
+    promises = [
+        *shape(contract, schema),
+        *judge_columns.promises(contract, schema),
+        *judge_rows.unique_promises(contract, schema),
+        *judge_rows.known_promises(contract, marked.collect_schema()),
+        *judge_rows.order(contract, schema),
+        *judge_rows.fresh(contract, schema, now),
     ]
-    if not findings:
-        met = Reason("contract.met", f"{table.height:,} rows meet the contract", numbers={"rows": table.height})
-        return ContractRuling(combine((met,)), *_no_rows(table))
-    failing, count = _failing(table, findings)
-    return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
+    marked_rules, (found, height) = ask_with_rules(contract, rows, marked, promises, apart, _ask)
+    return _ruling(frame, marked_rules, [*found, *_personal_data(contract, frame, height)], height, most)
 
 
-def refuse_file(table: pl.DataFrame, reasons: Sequence[tuple[str, pl.Series | None]]) -> ContractRuling:
+def ask_with_rules(
+    contract: Contract, rows: Rows, marked: pl.LazyFrame, promises: Sequence[Promise], apart: Compute, ask: Ask[T]
+) -> tuple[pl.LazyFrame, T]:
+    """The table with a mark for each rule, and what is answered to the promises and the rules."""
+    try:
+        rules = judge_rules.rules(contract, rows, apart, alone=False)
+        frame = marked.with_columns(**rules.marks)
+        return frame, ask(frame, [*promises, *rules.promises])
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        if not contract.rules:
+            raise
+        rules = judge_rules.rules(contract, rows, apart, alone=True)  # finds the rule that is to blame
+        frame = marked.with_columns(**rules.marks)
+        return frame, ask(frame, [*promises, *rules.promises])
+
+
+def _personal_data(contract: Contract, frame: pl.LazyFrame, height: int) -> Iterator[BrokenPromise]:
+    """What the contract forbids of them: whatever its severity, such a file is refused."""
+    rule = contract.personal_data
+    if rule is None or not rule.forbid:
+        return
+    part = frame.gather_every(max(1, -(-height // judge_personal_data.ROWS_MOST))).collect()
+    for reason in judge_personal_data.judge(rule, part, height):
+        yield BrokenPromise(reason)
+
+
+def add_warnings(ruling: ContractRuling, texts: Sequence[str]) -> ContractRuling:
+    """The ruling with what else is to be told of the file."""
+    more = tuple(warning(Reason("contract.schema", text)) for text in texts)
+    verdict = combine((*ruling.verdict.reasons, *more))
+    return msgspec.structs.replace(ruling, verdict=verdict, warnings=(*ruling.warnings, *more))
+
+
+def refuse_file(
+    table: pl.DataFrame, reasons: Sequence[tuple[str, pl.Series | None]], *, most: int | None = None
+) -> ContractRuling:
     """A file that cannot be a part of its dataset: each reason with the rows that are to blame, if any are."""
-    findings = [ContractBreach(Reason("contract.table", text, Outcome.FAIL), rows, text) for text, rows in reasons]
-    failing, count = _failing(table, findings)
-    return ContractRuling(combine(tuple(f.reason for f in findings)), failing, count)
+    breaches = [ContractBreach(Reason("contract.table", text, Outcome.FAIL), rows, text) for text, rows in reasons]
+    return rule_on_breaches(table, breaches, most=most)
 
 
-def _breach(code: str, text: str, rows: pl.Series | None = None, words: str = "", **numbers: float) -> ContractBreach:
-    counts = {name: float(number) for name, number in numbers.items()}
-    return ContractBreach(Reason(f"contract.{code}", text, Outcome.FAIL, counts), rows, words or text)
+def rule_on_breaches(
+    table: pl.DataFrame | pl.LazyFrame,
+    breaches: Sequence[ContractBreach],
+    *,
+    warnings: tuple[Reason, ...] = (),
+    most: int | None = None,
+) -> ContractRuling:
+    """Refuse a file for these breaches, with the rows that are to blame."""
+    frame = table.lazy()
+    verdict = combine((*(one.reason for one in breaches), *warnings))
+    blamed = [one for one in breaches if one.rows is not None]
+    marks = pl.DataFrame([one.rows.alias(str(i)) for i, one in enumerate(blamed) if one.rows is not None])
+    mask = marks.select(pl.any_horizontal(pl.all())).to_series().alias("failing") if blamed else pl.Series(dtype=pl.Boolean)
+    if not mask.any() or any(one.reason.code == judge_personal_data.CODE for one in breaches):  # no copy of personal data
+        return ContractRuling(verdict, _no_rows(frame.collect_schema()), 0, None, warnings, tuple(breaches))
+    chosen = marks.filter(mask) if most is None else marks.filter(mask).head(most)
+    why = explain(chosen, [one.words for one in blamed])
+    failing = frame.filter(pl.lit(mask)).head(chosen.height).collect().with_columns(why)
+    return ContractRuling(verdict, failing, int(mask.sum()), mask, warnings, tuple(breaches))
 
 
-def _no_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    return table.clear().with_columns(pl.lit("").alias(REASON)), 0
+def explain(marks: pl.DataFrame, words: Sequence[str]) -> pl.Series:
+    """Of each row what its marks say; the columns of ``marks`` are called 0, 1, and so on."""
+    said = [pl.when(pl.col(str(i))).then(pl.lit(one)) for i, one in enumerate(words)]
+    return marks.select(pl.concat_str(said, separator="; ", ignore_nulls=True).alias(REASON)).to_series()
 
 
-def _failing(table: pl.DataFrame, findings: list[ContractBreach]) -> tuple[pl.DataFrame, int]:
-    marked = [f for f in findings if f.rows is not None]
-    if not marked:
-        return _no_rows(table)
-    marks = pl.DataFrame([f.rows.alias(str(i)) for i, f in enumerate(marked) if f.rows is not None])
-    chosen = marks.select(pl.any_horizontal(pl.all())).to_series().arg_true()
-    some = marks[chosen.head(SAMPLE)]
-    words = [pl.when(pl.col(str(i))).then(pl.lit(f.words)) for i, f in enumerate(marked)]
-    why = some.select(pl.concat_str(words, separator="; ", ignore_nulls=True)).to_series()
-    return table[chosen.head(SAMPLE)].with_columns(why.alias(REASON)), len(chosen)
+def _rows(contract: Contract, table: pl.DataFrame | pl.LazyFrame, clean: pl.LazyFrame, schema: pl.Schema) -> Rows:
+    if isinstance(table, pl.DataFrame):
+        return Rows(clean, schema, table.height, lambda names: int(table.select(names).estimated_size()))
+    height = int(clean.select(pl.len()).collect().item()) if contract.rules else 0
+    return Rows(clean, schema, height, lambda names: judge_rules.VALUE_BYTES * height * len(names))
 
 
-def _shape(contract: Contract, table: pl.DataFrame) -> Iterator[ContractBreach]:
-    rows = table.height
-    if rows < contract.rows_min:
-        yield _breach("rows", f"{rows:,} rows; the contract asks for at least {contract.rows_min:,}", total=rows)
-    if contract.rows_max is not None and rows > contract.rows_max:
-        yield _breach("rows", f"{rows:,} rows; the contract allows at most {contract.rows_max:,}", total=rows)
-    needed = [r.name for r in contract.columns if r.required] + [*contract.unique] + [contract.fresh_column or ""]
-    for name in dict.fromkeys(n for n in needed if n and n not in table.columns):
-        yield _breach("missing_column", f"column {name} is missing{_nearest(name, contract, table)}")
+def _ask(frame: pl.LazyFrame, promises: Sequence[Promise]) -> tuple[list[BrokenPromise], int]:
+    """What is broken, in the order of the promises, and the number of rows: one query."""
+    asked = {f"{i}:{name}": expr for i, each in enumerate(promises) for name, expr in each.counts.items()}
+    asked |= {f"{i}:{name}": expr.n_unique() for i, each in enumerate(promises) for name, expr in each.distinct.items()}
+    answer = frame.select(pl.len().alias("rows"), **asked).collect().row(0, named=True)
+    counts = [{name: answer[f"{i}:{name}"] for name in (*each.counts, *each.distinct)} for i, each in enumerate(promises)]
+    return conclude(promises, counts, answer["rows"]), answer["rows"]
+
+
+def conclude(promises: Sequence[Promise], counts: Sequence[Counts], height: int) -> list[BrokenPromise]:
+    """What is broken of the promises, by the counts of each."""
+    found = []
+    for each, counted in zip(promises, counts, strict=True):
+        one = each.conclude(counted, height)
+        if one is not None:
+            found.append(msgspec.structs.replace(one, severity=each.severity))
+    return found
+
+
+def _ruling(
+    frame: pl.LazyFrame, marked: pl.LazyFrame, found: Sequence[BrokenPromise], height: int, most: int | None
+) -> ContractRuling:
+    refusing = [one for one in found if one.severity is Severity.QUARANTINE]
+    warnings = tuple(warning(one.reason) for one in found if one.severity is Severity.WARN)
+    if refusing:
+        rows = [None if one.rows is None else one.rows.fill_null(False).alias(str(i)) for i, one in enumerate(refusing)]
+        marks = marked.select(*(each for each in rows if each is not None)).collect()
+        breaches = [
+            ContractBreach(one.reason, None if one.rows is None else marks[str(i)], one.words) for i, one in enumerate(refusing)
+        ]
+        return rule_on_breaches(frame, breaches, warnings=warnings, most=most)
+    return met(height, warnings, frame.collect_schema())
+
+
+def met(height: int, warnings: tuple[Reason, ...], schema: pl.Schema) -> ContractRuling:
+    """The ruling on a file that keeps its promises."""
+    reason = Reason("contract.met", f"{height:,} rows meet the contract", numbers={"rows": height})
+    return ContractRuling(combine((reason, *warnings)), _no_rows(schema), 0, None, warnings)
+
+
+def warning(reason: Reason) -> Reason:
+    return msgspec.structs.replace(reason, text=f"warning: {reason.text}", outcome=Outcome.PASS)
+
+
+def _no_rows(schema: pl.Schema) -> pl.DataFrame:
+    return pl.DataFrame(schema={**schema, REASON: pl.String})
+
+
+def shape(contract: Contract, schema: pl.Schema) -> Iterator[Promise]:
+    """What is promised of the columns and of the number of rows."""
+    yield Promise(_row_count(contract), severity=contract.severity)
+    severities = {rule.name: rule.severity for rule in contract.columns}
+    needed = [rule.name for rule in contract.columns if rule.required]
+    needed += [*contract.key_columns, *filter(None, (contract.fresh_column, contract.order))]
+    for name in dict.fromkeys(name for name in needed if name not in schema):
+        missing = breach("missing_column", f"column {name} is missing{_nearest(name, contract, schema)}")
+        yield _certain(missing, severities.get(name) or contract.severity)
     if contract.extra_columns == "forbid":
-        promised = {r.name for r in contract.columns} | set(contract.unique)
-        extra = [name for name in table.columns if name not in promised]
+        promised = {rule.name for rule in contract.columns} | set(contract.key_columns)
+        extra = [name for name in schema if name not in promised]
         if extra:
-            yield _breach("extra_column", f"the contract forbids extra columns; the file has {_some(extra)}", columns=len(extra))
+            text = f"the contract forbids extra columns; the file has {some(extra)}"
+            yield _certain(breach("extra_column", text, columns=len(extra)), contract.severity)
 
 
-def _nearest(name: str, contract: Contract, table: pl.DataFrame) -> str:
-    promised = {r.name for r in contract.columns}
-    free = {c.casefold(): c for c in table.columns if c not in promised}
+def _row_count(contract: Contract) -> Conclude:
+    least, largest = contract.rows_min, contract.rows_max
+
+    def conclude(_: Counts, rows: int) -> BrokenPromise | None:
+        if rows < least:
+            return breach("rows", f"{plural(rows, 'row')}; the contract asks for at least {least:,}", total=rows)
+        if largest is not None and rows > largest:
+            return breach("rows", f"{plural(rows, 'row')}; the contract allows at most {largest:,}", total=rows)
+        return None
+
+    return conclude
+
+
+def _certain(found: BrokenPromise, severity: Severity) -> Promise:
+    """A promise that is broken whatever the rows are."""
+    return Promise(lambda _counts, _rows: found, severity=severity)
+
+
+def _nearest(name: str, contract: Contract, schema: pl.Schema) -> str:
+    promised = {rule.name for rule in contract.columns}
+    free = {c.casefold(): c for c in schema if c not in promised}
     near = get_close_matches(name.casefold(), free, 1, cutoff=0.5)
     return f" (the file has {free[near[0]]})" if near else ""
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _columns(contract: Contract, table: pl.DataFrame) -> Iterator[ContractBreach]:
-    if table.is_empty():
-        return  # an empty CSV file has no types; the row count says enough
-    for rule in contract.columns:
-        if rule.name in table.columns:
-            column = table[rule.name]
-            wrong = _wrong_type(rule, column)
-            yield from _empty(rule, column)
-            yield from [wrong] if wrong is not None else _values(rule, column)
-
-
-def _wrong_type(rule: ColumnRule, column: pl.Series) -> ContractBreach | None:
-    if rule.type is None or column.dtype == pl.Null or rule.type in _words(column.dtype):
-        return None
-    return _breach("type", f"{rule.name}: the contract promises {rule.type}, the file has {_words(column.dtype)[0]}")
-
-
-def _words(dtype: pl.DataType) -> tuple[str, ...]:
-    """The contract's words for a column type: the best one first. Whole numbers are accepted where decimals are promised."""
-    if dtype.is_integer():
-        return ("int", "float")
-    if dtype.is_numeric():
-        return ("float",)
-    named = {
-        "String": "string",
-        "Categorical": "string",
-        "Enum": "string",
-        "Boolean": "bool",
-        "Datetime": "datetime",
-        "Date": "date",
-    }
-    return (named.get(str(dtype.base_type()), str(dtype)),)
-
-
-def _blank(column: pl.Series) -> pl.Series:
-    return column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()
-
-
-def _empty(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
-    blank = _blank(column)
-    empty, rows = int(blank.sum()), len(column)
-    if empty / rows > rule.nulls:
-        text = f"{rule.name}: {percent(empty / rows)} of {rows:,} rows are empty; the contract allows {percent(rule.nulls)}"
-        yield _breach("nulls", text, blank, f"{rule.name} is empty", empty=empty, total=rows)
-
-
-def _values(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
-    if rule.low is not None or rule.high is not None:
-        yield from _outside(rule, column)
-    if rule.values is not None:
-        wrong = ~(_is_allowed(column, rule.values) | _blank(column)).fill_null(True)
-        count = int(wrong.sum())
-        if count:
-            kinds, allowed = column.filter(wrong).n_unique(), _some(list(rule.values))
-            text = f"{rule.name}: {count:,} of {len(column):,} rows hold {kinds:,} values other than {allowed}"
-            yield _breach("values", text, wrong, f"{rule.name} is not an allowed value", failing=count, total=len(column))
-
-
-def _is_allowed(column: pl.Series, values: tuple[str, ...]) -> pl.Series:
-    """Numbers are compared as numbers: 1 in the contract allows 1.0 in the file."""
-    if not column.dtype.is_numeric():
-        return column.cast(pl.String).is_in([v.lower() for v in values] if column.dtype == pl.Boolean else list(values))
-    numbers = pl.Series(list(values), dtype=pl.String).cast(pl.Float64, strict=False).drop_nulls()
-    return column.cast(pl.Float64).is_in(numbers.to_list())
-
-
-def _outside(rule: ColumnRule, column: pl.Series) -> Iterator[ContractBreach]:
-    if column.dtype == pl.Null:
-        return
-    if not column.dtype.is_numeric():  # a promise that cannot be held against the file is not kept
-        text = f"{rule.name}: the contract sets a range of numbers, the file has {_words(column.dtype)[0]}"
-        yield _breach("range", text)
-        return
-    known = ~_blank(column)
-    below = known & (column < rule.low) if rule.low is not None else pl.repeat(False, len(column), eager=True)
-    above = known & (column > rule.high) if rule.high is not None else pl.repeat(False, len(column), eager=True)
-    wrong = (below | above).fill_null(False)
-    count, under, over = int(wrong.sum()), int(below.sum()), int(above.sum())
-    if count:
-        text = f"{rule.name}: {count:,} of {len(column):,} rows lie outside {_bounds(rule)} ({under:,} below, {over:,} above)"
-        yield _breach(
-            "range", text, wrong, f"{rule.name} lies outside {_bounds(rule)}", below=under, above=over, total=len(column)
-        )
-
-
-def _bounds(rule: ColumnRule) -> str:
-    low = "" if rule.low is None else f"{rule.low:,g}"
-    high = "" if rule.high is None else f"{rule.high:,g}"
-    return f"{low} to {high}" if low and high else f"{low} and above" if low else f"{high} and below"
-
-
-def _unique(contract: Contract, table: pl.DataFrame, known: pl.DataFrame | None) -> Iterator[ContractBreach]:
-    columns = list(contract.unique)
-    if not columns or any(c not in table.columns for c in columns):
-        return
-    keys, name = table.select(columns), ", ".join(columns)
-    again = ~keys.to_struct().is_first_distinct()
-    if again.any():
-        text = f"{int(again.sum()):,} of {table.height:,} rows repeat the ({name}) of a row before them in this file"
-        yield _breach("unique", text, again, f"({name}) repeats a row of this file", repeated=int(again.sum()))
-    if known is not None and not known.is_empty():
-        seen = _is_known(keys, known.select(columns))
-        if seen.any():
-            text = f"{int(seen.sum()):,} of {table.height:,} rows repeat the ({name}) of a row that was accepted before"
-            yield _breach("unique", text, seen, f"({name}) was accepted before", repeated=int(seen.sum()))
-
-
-def _is_known(keys: pl.DataFrame, known: pl.DataFrame) -> pl.Series:
-    """Which rows of ``keys`` are in ``known``; a null equals a null."""
-    alike = known.select(pl.col(name).cast(dtype, strict=False) for name, dtype in keys.schema.items()).unique()
-    hit = keys.with_row_index("_row").join(alike, on=keys.columns, how="semi", nulls_equal=True)["_row"]
-    return pl.Series("seen", pl.int_range(keys.height, eager=True)).is_in(hit.cast(pl.Int64).implode())
-
-
-def _fresh(contract: Contract, table: pl.DataFrame, now: float | None) -> Iterator[ContractBreach]:
-    """The age of the newest value. A file that is ahead of the clock is fresh."""
-    name, within = contract.fresh_column, contract.fresh_within_s
-    if name is None or within is None or now is None or name not in table.columns:
-        return
-    if table.is_empty():
-        return  # the row count says enough
-    newest = _newest(table[name])
-    if newest is None:
-        yield _breach("freshness", f"{name}: no row says when it is from")
-        return
-    age = now - newest
-    if age > within:
-        text = f"{name}: the newest row is {duration(age)} old; the contract allows {lasting(within)}"
-        yield _breach("freshness", text, age_s=age, within_s=within)
-
-
-def _newest(column: pl.Series) -> float | None:
-    """Seconds since 1970. Text is read as ISO 8601, numbers as seconds; times without a zone are UTC."""
-    if column.dtype == pl.String:
-        column = column.str.to_datetime(strict=False, time_zone="UTC")
-    if column.dtype.is_numeric():
-        newest = column.cast(pl.Float64).fill_nan(None).max()
-    elif column.dtype in (pl.Date, pl.Datetime):
-        newest = (column.cast(pl.Datetime("ms")).dt.epoch("ms") / 1000).max()
-    else:
-        return None
-    return newest if isinstance(newest, float) else None
-
-
-def _rules(contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[ContractBreach]:
-    if table.is_empty():
-        return  # an empty CSV file has no types to compute with
-    for rule in contract.rules:
-        yield from _rule(rule, contract, table, apart)
-
-
-def _rule(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> Iterator[ContractBreach]:
-    broken = _breaking(rule, contract, table, apart)
-    if isinstance(broken, ContractBreach):
-        yield broken
-        return
-    count, rows = int(broken.sum()), table.height
-    if count > rule.at_most * rows:
-        allowed = f"; the contract allows {percent(rule.at_most)}" if rule.at_most else ""
-        text = f"rule '{rule.name}' does not hold on {count:,} of {rows:,} rows{allowed}"
-        yield _breach("rule", text, broken, f"rule '{rule.name}' does not hold", failing=count, total=rows)
-
-
-def _breaking(rule: RowRule, contract: Contract, table: pl.DataFrame, apart: Compute) -> pl.Series | ContractBreach:
-    """Which rows break the rule, or why it could not be asked of this file. Raises ConfigError for a rule without sense."""
-    where = contract.source or None
-    try:
-        allowed = expressions.parse(rule.expr)  # nothing but this reaches the engine: no other file, no address, no table
-    except ExpressionError as error:
-        raise ConfigError(f"rule '{rule.name}' cannot be read: {error}", where=where, hint=f"expr: {rule.expr}") from error
-    needed = allowed.columns
-    lacking = [name for name in needed if name not in table.columns]
-    if lacking:
-        return _breach("rule", f"rule '{rule.name}' needs {_some(lacking)}, which the file does not have")
-    try:
-        some = table.select(needed or table.columns[:1]).with_columns(cs.float().fill_nan(None))
-        passed = allowed.parts * (some.estimated_size() + 8 * some.height)
-        holds = (apart if allowed.heavy or passed > LIGHT_BYTES else compute)(allowed.sql, some)
-    except UncomputedError as error:
-        if any(r.name in needed and _wrong_type(r, table[r.name]) for r in contract.columns):
-            return pl.repeat(False, table.height, eager=True)  # the type has its own reason
-        raise ConfigError(f"rule '{rule.name}' cannot be computed: {error}", where=where, hint=f"expr: {rule.expr}") from error
-    if holds.dtype == pl.Null:
-        holds = holds.cast(pl.Boolean)
-    if holds.dtype != pl.Boolean:
-        raise ConfigError(f"rule '{rule.name}' is neither true nor false", where=where, hint=f"expr: {rule.expr}")
-    broken = ~holds.fill_null(True)
-    return broken if len(broken) == table.height else broken.new_from_index(0, table.height)

@@ -42,9 +42,10 @@ class RepeatedRows(msgspec.Struct, frozen=True):
         about = "about " if self.about else ""
         rows = f"{about}{self.repeated:,} of the {self.rows:,} rows of {self.before}"
         if not self.key:
-            text = f"{self.name} repeats {rows}, and they count twice. If each file is a whole export, say what names a row:"
+            text = f"{self.name} repeats {rows}, and they count twice. "
+            text += "If each file is a complete export, name the columns that identify a row:"
             return f"{text} `data.{dataset}.key: [COLUMN]` keeps the newest"
-        text = f"{self.name} has {rows} again, by {', '.join(self.key)}; the newer row of each stands"
+        text = f"{self.name} has {rows} again, by {', '.join(self.key)}; the newer row of each is used"
         return f"{text}, {about}{self.differing:,} of them with other values"
 
 

@@ -44,7 +44,7 @@ class PinStore(BoundStore):
         with self._database.transaction():
             known = self._pinned.one("project = ? AND name = ?", self.project, name)
             if known is None:
-                raise NotFoundError(f"nothing is pinned as {name}", hint="`noria data log` shows what is.")
+                raise NotFoundError(f"there is no pin {name}", hint="`noria data log` shows the pins.")
             self._database.execute("DELETE FROM pinned WHERE project = ? AND name = ?", (self.project, name))
         return known.digest
 
@@ -59,6 +59,7 @@ def note_erased(ledger: Ledger, files: Sequence[ErasedFile]) -> None:
     for file in files:
         table.insert(file, replace=True)
         ledger.database.execute("UPDATE deliveries SET example = '' WHERE digest = ?", (file.digest,))
+        ledger.database.execute("DELETE FROM batch_facts WHERE digest = ?", (file.digest,))
 
 
 def erased_files(ledger: Ledger) -> dict[str, ErasedFile]:

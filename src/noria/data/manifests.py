@@ -96,6 +96,8 @@ def spans(chunks: Sequence[ManifestChunk], touched: Iterable[str]) -> list[tuple
     return found
 
 
-def _entry(pin: FilePin) -> tuple[str | int, ...]:
+def _entry(pin: FilePin) -> tuple[str | int | None, ...]:
     plain = (pin.name, pin.digest, pin.size_bytes, pin.rows)
+    if pin.made_from is not None:
+        return (*plain, pin.origin, pin.made_from)
     return plain if pin.origin is None else (*plain, pin.origin)

@@ -46,7 +46,7 @@ def bring(context: StoreContext, project: Project, snapshots: Iterable[str], wan
 def _fetch(context: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) -> None:
     context.progress(f"{dataset.name}: fetching {plural(len(pins), 'file')} again from the origin")
     source = arrivals.connect(context, dataset)
-    there = {found.name: found for found in source.look()}
+    there = {found.name: found for found in source.list_files()}
     (context.state / "work").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.state / "work", prefix="fetch-") as folder:
         target = Path(folder) / "object"
@@ -59,12 +59,10 @@ def _fetch(context: StoreContext, dataset: DataSource, pins: Sequence[FilePin]) 
             except FileNotFoundError:
                 raise _gone_error(dataset, pin, "is gone from its origin") from None
             if names.digest_file(target) != pin.digest:
-                raise _gone_error(dataset, pin, "is not the version any more that was taken in")
+                raise _gone_error(dataset, pin, "is no longer the version that was taken in")
             context.blobs.put_file(target, lasting=False)
 
 
 def _gone_error(dataset: DataSource, pin: FilePin, what: str) -> DataError:
-    hint = (
-        f"`pin: version` of {dataset.name} relies on objects that never change: put it back, or leave `pin` out to keep copies."
-    )
+    hint = f"`pin: version` of {dataset.name} requires objects that never change: restore it, or remove `pin` to store copies."
     return DataError(f"{pin.name} {what}", where=f"dataset {dataset.name}", hint=hint)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def say(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival]) -> None:
     """Say it of the newest file that arrived and was accepted. One file stands in memory at a time."""
-    standing = DataStore.of(context).standing(source.name)
-    came = [one.name for one in arrivals if one.name in standing and standing[one.name].digest == one.digest]
+    standing = DataStore.of(context).accepted_files(source.name)
+    came = [one.name for one in arrivals if one.name in standing and standing[one.name].arrived_as == one.digest]
     if not came or len(standing) < 2:
         return
     found = newest(list(standing), came, source.key, _reader(context, source, standing))

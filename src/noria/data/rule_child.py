@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from noria.data.judge_contract import compute
+from noria.data.judge_rules import compute
 from noria.kernel import orphans
 from noria.kernel.expression import UncomputedError
 

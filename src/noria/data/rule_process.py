@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.kernel.expression import UncomputedError
+from noria.kernel.words import lasting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +56,7 @@ def _run_process(folder: Path, memory_bytes: float) -> None:
     try:
         while process.poll() is None:
             if time.monotonic() > until:
-                raise UncomputedError(f"it takes longer than {TIMEOUT_S:g} s")
+                raise UncomputedError(f"it takes longer than {lasting(TIMEOUT_S)}")
             if (outgrown := tree.judge()) is not None:
                 raise UncomputedError(f"it {outgrown[1]}")
             with suppress(subprocess.TimeoutExpired):

@@ -9,6 +9,7 @@ from noria.config import DataSource
 from noria.data.snapshot import FilePin, Snapshot
 from noria.data.store import DataStore
 from noria.kernel import names
+from noria.kernel.words import plural
 from noria.storage.context import StoreContext
 
 
@@ -57,10 +58,10 @@ def _export(context: StoreContext, source: DataSource) -> Snapshot:
 def _tell(context: StoreContext, source: DataSource, environment: str, damage: str, conflicts: int) -> None:
     """What a model that is trained on the log should be known to lack, or to have been told in two ways."""
     if damage:
-        text = f"{source.name}: of {environment}'s prediction log {damage} cannot be read; what stood there is not trained on"
+        text = f"{source.name}: of {environment}'s prediction log {damage} cannot be read; the lost rows are not trained on"
         context.event("log.damaged", source.name, text)
     if conflicts:
-        text = f"{source.name}: {conflicts:,} predictions got labels that differ; the last one counts"
+        text = f"{source.name}: {plural(conflicts, 'prediction')} got labels that differ; the last one counts"
         context.event("labels.conflict", source.name, text, conflicts=conflicts)
 
 

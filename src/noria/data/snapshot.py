@@ -13,6 +13,12 @@ class FilePin(msgspec.Struct, frozen=True):
     size_bytes: int
     rows: int
     origin: str | None = None  # address and version of an immutable remote object that was pinned, not copied
+    made_from: str | None = None  # digest of the file as it arrived, where rows of it were dropped
+
+    @property
+    def arrived_as(self) -> str:
+        """The digest of the file as it arrived."""
+        return self.made_from or self.digest
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -46,8 +52,19 @@ class SnapshotDifference(msgspec.Struct, frozen=True):
     changed: tuple[tuple[FilePin, FilePin], ...]  # before, after
 
 
+class RefusalReason(msgspec.Struct, frozen=True):
+    """A broken promise, and how many rows break it; None where it is not about single rows."""
+
+    code: str
+    text: str
+    rows: int | None = None
+
+
 class Delivery(msgspec.Struct, frozen=True):
-    """One file as it arrived, judged once. rows_in == rows_passed + rows_quarantined, always."""
+    """One file as it arrived, judged once. rows_in == rows_passed + rows_quarantined, always.
+
+    A file of which rows were dropped is accepted, with ``rows_quarantined`` above 0.
+    """
 
     id: str
     dataset: str
@@ -59,10 +76,17 @@ class Delivery(msgspec.Struct, frozen=True):
     accepted: bool
     reason: str  # one sentence
     failing_rows: int = 0  # rows that themselves break a rule
-    sample_digest: str | None = None  # blob (Parquet) with up to 1,000 failing rows and a `noria_reason` column
+    sample_digest: str | None = None  # blob (Parquet) with all failing rows and a `noria_reason` column
     at: float = 0.0
     contract: str = ""  # digest of the contract that judged it, and of what noria.yaml says of its dataset
     example: str = ""  # a value for which it was refused, with its column and row; it stands in no event
+    reasons: tuple[RefusalReason, ...] = ()
+    kept_digest: str = ""  # of the file of good rows, where others were dropped
+
+    @property
+    def file_digest(self) -> str:
+        """The digest of the file that stands in the dataset, if it was accepted."""
+        return self.kept_digest or self.digest
 
 
 class ErasedFile(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from noria.storage.rows import StructTable, parse_json
 AT_ONCE = 64  # chunks that are read in one statement
 NAMED = 5  # snapshots that an ambiguous beginning names
 FACTS = "dataset, digest, file_count, row_count, size_bytes, at"
-PIN = "name, digest, size_bytes, rows, origin"
+PIN = "name, digest, size_bytes, rows, origin, made_from"
 
 
 class DataStore(BoundStore):
@@ -31,7 +31,7 @@ class DataStore(BoundStore):
         super().__init__(ledger, project)
         self._deliveries = StructTable(ledger.database, "deliveries", Delivery)
 
-    def seen(self, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
+    def find_judgement(self, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
         """The judgement that stands on exactly these bytes under this name.
 
         None when they are new; when they were accepted once and another version took their place, or they were withdrawn;
@@ -42,10 +42,15 @@ class DataStore(BoundStore):
         if found is None:
             return None
         if not found.accepted:
-            return found if contract is None or found.contract == contract else None
-        return found if self._stands(dataset, name, digest) else None
+            asked = contract is None or found.contract == contract or self._is_discarded(found.id)
+            return found if asked else None
+        return found if self._is_standing(dataset, name, found.file_digest) else None
 
-    def _stands(self, dataset: str, name: str, digest: str) -> bool:
+    def _is_discarded(self, delivery: str) -> bool:
+        sql = "SELECT 1 FROM quarantine_decisions WHERE project = ? AND delivery = ? AND outcome = 'discarded'"
+        return self._database.row(sql, (self.project, delivery)) is not None
+
+    def _is_standing(self, dataset: str, name: str, digest: str) -> bool:
         sql = "SELECT digest FROM files WHERE project = ? AND dataset = ? AND name = ? AND digest = ?"
         return self._database.row(sql, (self.project, dataset, name, digest)) is not None
 
@@ -69,10 +74,11 @@ class DataStore(BoundStore):
         with self._database.transaction():
             self._deliveries.insert_many(stamped, project=self.project)
             self._database.execute_many(
-                f"INSERT INTO files (project, dataset, {PIN}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608  # columns are ours
+                f"INSERT INTO files (project, dataset, {PIN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608  # columns are ours
                 "ON CONFLICT (project, dataset, name) DO UPDATE SET digest = excluded.digest, "
-                "size_bytes = excluded.size_bytes, rows = excluded.rows, origin = excluded.origin",
-                [(self.project, dataset, p.name, p.digest, p.size_bytes, p.rows, p.origin) for dataset, p in accepted],
+                "size_bytes = excluded.size_bytes, rows = excluded.rows, origin = excluded.origin, "
+                "made_from = excluded.made_from",
+                [(self.project, dataset, *_pin_values(pin)) for dataset, pin in accepted],
             )
             self._touch([(dataset, pin.name) for dataset, pin in accepted])
 
@@ -88,7 +94,7 @@ class DataStore(BoundStore):
         sql = "INSERT INTO touched (project, dataset, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self._database.execute_many(sql, [(self.project, dataset, name) for dataset, name in touched])
 
-    def standing(self, dataset: str) -> dict[str, FilePin]:
+    def accepted_files(self, dataset: str) -> dict[str, FilePin]:
         """The accepted files as of now, by name. All of them in memory: `head` is for those who need the version alone."""
         return {pin.name: pin for pin in self._files(dataset, ("", None))}
 
@@ -121,9 +127,9 @@ class DataStore(BoundStore):
             if known is not None:
                 return SnapshotFacts(*known)
         with self._database.transaction():
-            return self._brought_up(dataset)
+            return self._update_head(dataset)
 
-    def _brought_up(self, dataset: str) -> SnapshotFacts:
+    def _update_head(self, dataset: str) -> SnapshotFacts:
         """Make the chunks anew that lie around what was touched; those of all files when there is no head yet."""
         row = self._database.row("SELECT chunks FROM heads WHERE project = ? AND dataset = ?", (self.project, dataset))
         chunks = parse_json(row["chunks"], kind=builtins.list[tuple[str, str, str, int, int, int]]) if row else []
@@ -216,9 +222,9 @@ class DataStore(BoundStore):
             yield from parse_json(row["files"], kind=builtins.list[FilePin])
             return
         keys = parse_json(row["chunks"], kind=builtins.list[str])
-        yield from DataStore(self.ledger, row["project"])._unpacked([key for key in keys if key not in leave_out])
+        yield from DataStore(self.ledger, row["project"])._unpack_chunks([key for key in keys if key not in leave_out])
 
-    def _unpacked(self, keys: Sequence[str]) -> Iterator[FilePin]:
+    def _unpack_chunks(self, keys: Sequence[str]) -> Iterator[FilePin]:
         for start in range(0, len(keys), AT_ONCE):
             part = keys[start : start + AT_ONCE]
             marks = ", ".join("?" * len(part))
@@ -305,32 +311,34 @@ class DataStore(BoundStore):
         rows = self._database.each("SELECT * FROM deliveries WHERE project = ?", (self.project,))
         return (self._deliveries.read(row) for row in rows)
 
-    def never_accepted(self) -> builtins.list[tuple[str, str]]:
+    def files_without_delivery(self) -> builtins.list[tuple[str, str]]:
         """The dataset and the name of each file that counts as accepted, and whose content no delivery brought."""
         brought = (
             "SELECT 1 FROM deliveries AS d WHERE d.project = f.project AND d.dataset = f.dataset AND d.name = f.name "
-            "AND d.digest = f.digest AND d.accepted"
+            "AND f.digest = CASE d.kept_digest WHEN '' THEN d.digest ELSE d.kept_digest END AND d.accepted"
         )
         sql = f"SELECT dataset, name FROM files AS f WHERE project = ? AND NOT EXISTS ({brought}) ORDER BY dataset, name"  # noqa: S608  # the text is ours
         return [(row["dataset"], row["name"]) for row in self._database.rows(sql, (self.project,))]
 
-    def alone(self, dataset: str, name: str) -> bool:
+    def is_only_file(self, dataset: str, name: str) -> bool:
         """Whether no other file is accepted than this one, if it is."""
         sql = "SELECT 1 FROM files WHERE project = ? AND dataset = ? AND name <> ? LIMIT 1"
         return self._database.row(sql, (self.project, dataset, name)) is None
 
-    def holds(self, digest: str) -> bool:
+    def has_arrived(self, digest: str) -> bool:
         """Whether these bytes ever arrived as a file of a dataset, in any project."""
         return self._database.row("SELECT 1 FROM deliveries WHERE digest = ?", (digest,)) is not None
 
-    def delivered(self, dataset: str) -> set[str]:
+    def delivered_names(self, dataset: str) -> set[str]:
         """The names of all files that were ever judged."""
         sql = "SELECT DISTINCT name FROM deliveries WHERE project = ? AND dataset = ?"
         return {str(name) for (name,) in self._database.each(sql, (self.project, dataset))}
 
     def quarantined_rows(self) -> int:
-        """Rows in quarantine, over all deliveries."""
-        row = self._database.row("SELECT sum(rows_quarantined) AS n FROM deliveries WHERE project = ?", (self.project,))
+        """Rows in quarantine, over all deliveries of which no person has decided."""
+        decided = "SELECT delivery FROM quarantine_decisions WHERE project = ?"
+        sql = f"SELECT sum(rows_quarantined) AS n FROM deliveries WHERE project = ? AND id NOT IN ({decided})"  # noqa: S608  # the text is ours
+        row = self._database.row(sql, (self.project, self.project))
         return int((row["n"] if row else 0) or 0)
 
 
@@ -345,6 +353,12 @@ def _demand_whole(delivery: Delivery, pin: FilePin | None) -> None:
         raise StoreError(f"{delivery.name}: rows in are not rows passed and quarantined; nothing was recorded")
     if delivery.accepted != (pin is not None):
         raise StoreError(f"{delivery.name}: a delivery is accepted with its file, or refused without; nothing was recorded")
+    if pin is not None and pin.digest != delivery.file_digest:
+        raise StoreError(f"{delivery.name}: the file to be accepted is not the one that was judged; nothing was recorded")
+
+
+def _pin_values(pin: FilePin) -> tuple[Value, ...]:
+    return (pin.name, pin.digest, pin.size_bytes, pin.rows, pin.origin, pin.made_from)
 
 
 def _facts(row: sqlite3.Row) -> SnapshotFacts:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
 from noria.config import DataSource
-from noria.data import formats
+from noria.data import formats, personal_columns
 from noria.data import judge_column_types as judge
 from noria.data.arrival import Arrival
 from noria.data.formats import DatasetFile, OpenedFile
 from noria.data.formats.fitting import Misfit, type_words
 from noria.data.judge_column_types import Undecided
 from noria.data.store import DataStore
-from noria.data.table import FileLooks, TableType
+from noria.data.table import Column, FileLooks, TableType
 from noria.data.table_store import Settled, TableStore
 from noria.kernel import names
-from noria.kernel.contract import ColumnRule
+from noria.kernel.contract import Contract, SchemaChange
 from noria.kernel.errors import DataError
 from noria.storage.context import StoreContext
 
@@ -31,11 +32,18 @@ class TypeDecision(msgspec.Struct, frozen=True):
     type: TableType
     undecided: tuple[Undecided, ...] = ()
     seen: frozenset[str] = frozenset()  # the columns that a file has
+    retyped: tuple[str, ...] = ()  # of a file: how columns got another type by it
 
 
-def identity(source: DataSource) -> str:
-    """From where a dataset's files come, and whether they are tables: when it changes, they are others."""
-    return f"{source.format} {source.shown if source.sql is None else 'sql'}"
+def identity(source: DataSource, state: Path) -> str:
+    """From where a dataset's files come, and how they are read: when it changes, they are others."""
+    return f"{how_read(source, state)} {source.shown if source.sql is None else 'sql'}"
+
+
+def how_read(source: DataSource, state: Path) -> str:
+    """Whether a dataset's files are tables, and by what key which of their columns are hashed or dropped; without a space."""
+    treatment = personal_columns.digest(source, state)
+    return f"{source.format}+{treatment}" if treatment else source.format
 
 
 def basis(source: DataSource) -> str:
@@ -66,7 +74,7 @@ def decide(context: StoreContext, source: DataSource, arrivals: Sequence[Arrival
     """
     before = TableStore.of(context).get(source.name)
     same = before is not None and before.basis == basis(source)
-    standing = {} if same else DataStore.of(context).standing(source.name)
+    standing = {} if same else DataStore.of(context).accepted_files(source.name)
     again = {one.name for one in arrivals}
     old = [DatasetFile(pin.name, context.named_blob(pin.digest, pin.name)) for pin in standing.values() if pin.name not in again]
     new = (DatasetFile(one.name, context.named_blob(one.digest, one.name)) for one in arrivals if not one.problem)
@@ -111,7 +119,7 @@ def _demand_fit(source: DataSource, decided: TypeDecision, accepted: Sequence[Da
         _, misfits = formats.fit_columns(opened, decided.type, source.csv)
         if misfits:
             hint = f"Correct the contract ({source.contract_file}), or deliver the file again." if source.contract_file else None
-            raise DataError(f"was accepted before and does not fit any more: {misfits[0].text}", where=part.name, hint=hint)
+            raise DataError(f"was accepted before and no longer fits: {misfits[0].text}", where=part.name, hint=hint)
 
 
 def _format_hint(source: DataSource, undecided: Undecided) -> str:
@@ -137,26 +145,46 @@ def for_file(source: DataSource, decided: TypeDecision, opened: OpenedFile) -> T
 def refusals(source: DataSource, decided: TypeDecision, opened: OpenedFile, base: Collection[str]) -> list[str]:
     """Why a file cannot stand below the accepted ones, whose columns are ``base``: by its columns and its dates."""
     found = []
-    rules: dict[str, ColumnRule] = {rule.name: rule for rule in (source.contract.columns if source.contract else ())}
     columns = opened.table.columns
-    if base and columns:
-        lacking = [name for name in base if name not in columns and name not in rules]
-        extra = [name for name in columns if name not in base and name not in rules]
-        if lacking:
-            found.append(f"has no {_columns(lacking)}, which the files that were accepted before have")
-        if extra:
-            hint = f"listed in {source.contract_file or 'a contract'}, it is taken"
-            found.append(f"has the {_columns(extra)}, which the files that were accepted before have not; {hint}")
+    found += [text for change, text in _schema_changes(source, columns, base) if change is SchemaChange.REFUSE]
     unnamed = [name for name in source.key if columns and name not in columns]
     if unnamed:
-        found.append(f"has no {_columns(unnamed)}, by which data.{source.name}.key names its rows")
+        found.append(f"has no {_columns(unnamed)}, which data.{source.name}.key needs to identify rows")
     found += [f"{one.text}; {_format_hint(source, one)[:-1]}" for one in decided.undecided if one.column in columns]
     return found
 
 
+def schema_warnings(source: DataSource, decided: TypeDecision, opened: OpenedFile, base: Collection[str]) -> list[str]:
+    """How the columns of a file that may be accepted differ from those of the accepted ones, where that is to be told."""
+    retyped = decided.retyped if source.contract is not None and source.contract.schema.retyped is SchemaChange.WARN else ()
+    changes = _schema_changes(source, opened.table.columns, base)
+    return [*(text for change, text in changes if change is SchemaChange.WARN), *retyped]
+
+
+def _schema_changes(source: DataSource, columns: Sequence[str], base: Collection[str]) -> Iterator[tuple[SchemaChange, str]]:
+    """Each difference from the accepted files, and what becomes of it."""
+    if not base or not columns:
+        return
+    contract = source.contract or Contract()
+    listed = {rule.name for rule in contract.columns}
+    lacking = [name for name in base if name not in columns and name not in listed]
+    extra = [name for name in columns if name not in base and name not in listed]
+    if lacking:
+        yield contract.schema.dropped, f"has no {_columns(lacking)}, which the files accepted before have"
+    if extra:
+        hint = "" if contract.schema.added is not SchemaChange.REFUSE else _how_to_take(source)
+        yield contract.schema.added, f"has the {_columns(extra)}, which the files accepted before have not{hint}"
+    if [name for name in columns if name in base] != [name for name in base if name in columns]:
+        yield contract.schema.reordered, "has its columns in another order than the files accepted before"
+
+
+def _how_to_take(source: DataSource) -> str:
+    return f"; listed in {source.contract_file or 'a contract'}, it is taken"
+
+
 def keep(context: StoreContext, source: DataSource, kind: TableType) -> None:
     """Write down the type of the accepted files."""
-    TableStore.of(context).put(source.name, Settled(identity(source), basis(source), kind))
+    TableStore.of(context).put(source.name, Settled(identity(source, context.state), basis(source), kind))
 
 
 def accepted_type(decided: TypeDecision, base: TableType, columns: Iterable[str]) -> TableType:
@@ -170,11 +198,16 @@ def examples(misfits: Iterable[Misfit]) -> str:
     return "; ".join(one.example for one in list(misfits)[:3] if one.example)
 
 
+def column_words(column: Column) -> str:
+    """How one column is read, and why where digits are text."""
+    return (type_words(column) if column.kind else "empty so far") + (f" ({column.why})" if column.why else "")
+
+
 def words(decided: TypeDecision) -> str:
     """How a dataset's table is read: its columns with their types, and who said so."""
     said, seen = list[str](), list[str]()
     for name, column in decided.type.columns.items():
-        text = f"{name} {type_words(column) if column.kind else 'empty so far'}" + (f" ({column.why})" if column.why else "")
+        text = f"{name} {column_words(column)}"
         (said if column.said else seen).append(text)
     parts = [f"by the contract: {_some(said)}"] if said else []
     parts += [f"by the files: {_some(seen)}"] if seen else []

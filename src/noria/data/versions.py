@@ -19,7 +19,7 @@ from noria.kernel import names
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.storage.blobs import BlobStore
 from noria.storage.context import StoreContext
-from noria.storage.disk import full_disk
+from noria.storage.disk import full_disk, whole_path
 from noria.storage.ledger import Ledger
 
 BEGINNING = re.compile(r"[0-9a-f]{4,64}")  # of a digest
@@ -72,8 +72,8 @@ def whole(context: StoreContext, facts: SnapshotFacts, *, here: bool = True) -> 
         first = next((pin for pin in lost if pin.digest in erased), lost[0])
         why = "was erased" if first.digest in erased else "is no longer in the store"
         more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
-        hint = None if first.digest in erased else "`noria data verify` puts back what its source still has."
-        raise RefusedError(f"{facts.dataset} {names.short(facts.digest)} is not whole: {first.name} {why}{more}", hint=hint)
+        hint = None if first.digest in erased else "`noria data verify` restores what its source still has."
+        raise RefusedError(f"{facts.dataset} {names.short(facts.digest)} is incomplete: {first.name} {why}{more}", hint=hint)
     if here:
         from noria import config  # only where something is to be fetched
         from noria.data import refetch
@@ -101,7 +101,7 @@ def checkout(context: StoreContext, facts: SnapshotFacts, into: Path, how: LinkK
     Raises RefusedError before anything is written.
     """
     root = outside(context, into)
-    with context.locks.using(BLOBS):
+    with context.locks.hold_shared(BLOBS):
         whole(context, facts)
         wanted = list(_file_targets(context, facts, root))
         if len({target for _, target, _ in wanted}) < len(wanted):
@@ -123,7 +123,7 @@ def outside(context: StoreContext, into: Path) -> Path:
     """The folder, without links. Raises UsageError when it lies in Noria's own."""
     root = into.resolve()
     if root.is_relative_to(context.state):
-        raise UsageError(f"{into} lies in Noria's own folder", hint="Choose another: --into FOLDER")
+        raise UsageError(f"{into} is inside Noria's own folder", hint="Choose another: --into FOLDER")
     return root
 
 
@@ -144,12 +144,12 @@ def _demand_inside(folder: Path, root: Path) -> None:
         raise RefusedError("a link there leads out of the folder", where=str(folder), hint="Remove it, or use another folder.")
     standing = next(place for place in (folder, *folder.parents) if place.exists())
     if not standing.is_dir():
-        raise RefusedError("a file stands where a folder belongs", where=str(standing), hint="Use another folder.")
+        raise RefusedError("there is a file where a folder is needed", where=str(standing), hint="Use another folder.")
 
 
 def _there(target: Path, pin: FilePin) -> bool | None:
     if target.is_dir() and not target.is_symlink():
-        raise RefusedError("a folder stands where a file belongs", where=str(target), hint="Use another folder.")
+        raise RefusedError("there is a folder where a file is needed", where=str(target), hint="Use another folder.")
     if not os.path.lexists(target):
         return None
     if target.is_symlink() or not target.is_file() or target.stat().st_size != pin.size_bytes:
@@ -175,15 +175,11 @@ def _write(blobs: BlobStore, digest: str, target: Path, how: LinkKind) -> None:
         blobs.materialise(digest, target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{names.new_id('part')}")
-    try:
+    with whole_path(target) as part:
         if how is LinkKind.HARDLINK:
             blobs.link(digest, part)
         else:
             shutil.copyfile(blobs.path(digest), part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # --- releases
@@ -197,7 +193,7 @@ def gone_files(ledger: Ledger, blobs: BlobStore) -> dict[str, ErasedFile]:
 def erasure_words(ledger: Ledger, blobs: BlobStore, project: str, snapshots: Mapping[str, str]) -> str:
     """What of these versions (by dataset) was erased, in words; empty when nothing was."""
     absent = gone_files(ledger, blobs)
-    hit = HoldingStore(ledger, project).holding(absent.keys()) if absent else set()
+    hit = HoldingStore(ledger, project).snapshots_holding(absent.keys()) if absent else set()
     found = []
     for dataset, digest in snapshots.items():
         if digest in hit:

@@ -1,4 +1,5 @@
-"""How a sealed release reaches traffic and leaves it again: rollouts, guards and their evidence, promotion, rollback, batches.
+"""Delivery brings sealed releases to traffic and takes them away again: rollouts, guards and their evidence, promotion, rollback,
+batches.
 
 Promises that an environment's route changes in one transaction with its event, and that evidence may be looked at at any
 time.

@@ -1,4 +1,4 @@
-"""One look at a rollout or at a release on probation: gather what came in, ask the judge, act."""
+"""One analysis of a rollout or a release on probation: gathers new evidence, asks the judge, acts."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.serving.tallies import Tally, total
 from noria.stats import betting
+from noria.storage.clock import ClockStore
 
 if TYPE_CHECKING:
     from noria.delivery.judge_advance import AnalysisMoment, Ruling
@@ -43,23 +44,23 @@ if TYPE_CHECKING:
     from noria.delivery.shadow_evidence import ShadowEvidence
     from noria.stats.metrics import Floats
 
-LOOK_REQUESTS = 20  # requests of the candidate that make a look worth recording ...
+LOOK_REQUESTS = 20  # requests of the candidate that make an interval worth recording ...
 LOOK_GROWTH = 0.05  # ... and their growth, so that the record of a long rollout stays short
-TOLD_S = 2.0  # between two notes of where an undecided rollout stands
-PAIRED = 0.5  # the chance that the one that failed, of two that were asked the same, is the candidate
+TOLD_S = 2.0  # between two notes of the state of an undecided rollout
+PAIRED = 0.5  # of a pair of which one failed: the chance that it is the candidate
 
 
 class AnalysisContext(msgspec.Struct, frozen=True):
-    """A rollout's project, its environment, and the book of what both releases scored."""
+    """A rollout's project, environment, and shadow evidence."""
 
     project: Project
     environment: Environment
-    book: ShadowEvidence | None  # None: the policy asks for nothing that the prediction log tells
+    book: ShadowEvidence | None  # None: the policy needs nothing from the prediction log
     engine: EngineStats
 
 
 def evidence_of(context: DeliveryContext, environment: Environment, rollout: Rollout) -> ShadowEvidence | None:
-    """A book to gather evidence from the prediction log, where a guard needs it."""
+    """Creates the reader of shadow evidence, if a guard needs it."""
     guards = environment.rollout.guards
     if guards.quality is None and guards.quantile is None:
         return None
@@ -72,8 +73,10 @@ def evidence_of(context: DeliveryContext, environment: Environment, rollout: Rol
 
 
 def analyse(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
-    """A look at a rollout on live traffic; a held one is only asked whether it does harm. Raises ServingError when the engine
-    does not answer."""
+    """Analyses a rollout on live traffic; a held one is only checked for harm.
+
+    Raises ServingError when the engine does not answer.
+    """
     environment = around.environment
     route = RouteStore.of(context).get(environment.name)
     stats = around.engine.stats()
@@ -91,24 +94,26 @@ def analyse(context: DeliveryContext, around: AnalysisContext, rollout: Rollout)
 
 
 def stop_for_lost_evidence(context: DeliveryContext, environment: Environment, rollout: Rollout, why: str) -> None:
-    """The engine does not answer, or the replay breaks: it is waited for as long as patience lasts. No data is not healthy."""
+    """Holds a rollout whose engine does not answer, or whose replay fails, once patience has run out. No data is not healthy."""
     if rollout.state not in (RolloutState.REPLAY, RolloutState.CANARY):
         return
-    waited = context.ledger.clock.now(context.name) - rollout.patient_clock
+    waited = ClockStore.of(context).now() - rollout.patient_clock
     if rollout.state is RolloutState.REPLAY and waited <= environment.rollout.patience_s:
         RolloutStore.of(context).update(rollout.id, look=Analysis(time.time(), why, ()))
     elif waited > environment.rollout.patience_s:
-        stage.hold(context, rollout, f"{rollout.release} held, nothing is known of it: {why}")
+        stage.hold(context, rollout, f"{rollout.release} held, there is no evidence: {why}")
 
 
 def analyse_probation(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> Ruling | None:
-    """The same for a release that serves all traffic while the one before is resident."""
+    """Analyses a release on probation, which serves all traffic while the previous one stays loaded."""
     environment = around.environment
     route = RouteStore.of(context).get(environment.name)
     if route is None or route.champion != rollout.digest:
-        champion.end_probation(context, environment.name, "it does not serve any more")
+        champion.end_probation(context, environment.name, "it no longer serves")
         return None
-    if route.rollout_id == rollout.id and route.candidate is None:  # else a newer candidate is on its way: labels still come
+    if (
+        route.rollout_id == rollout.id and route.candidate is None
+    ):  # otherwise a newer candidate is being rolled out: labels still come
         stats = around.engine.stats()
         share = _share_on_probation(route, stats.tallies.get(route.revision))
         rollout, route = _record(context, rollout, route, stats, share, paired=True)
@@ -123,14 +128,17 @@ def analyse_probation(context: DeliveryContext, around: AnalysisContext, rollout
 
 
 def _put_back(context: DeliveryContext, rollout: Rollout, route: Route, ruling: Ruling, *, over: bool) -> None:
-    """The release before takes over. Where none can, that is said once, and a newer release is let in as ever; ``over``: it
-    ends by the clock all the same."""
+    """Returns to the previous release.
+
+    If none can take over, that is recorded once, and newer releases may still come; with ``over``, the probation ends by the
+    clock anyway.
+    """
     environment, why = rollout.environment, f"{rollout.release} rolled back in probation: {ruling.reason.text}"
     champion.demand_unchanged(context, rollout)
     try:
         champion.rollback_target(context, route, None)
     except RefusedError as error:
-        told = f"{rollout.release} does harm in probation and goes on serving: {error.message}"
+        told = f"{rollout.release} does harm in probation and keeps serving: {error.message}"
         text = f"{told}; {ruling.reason.text}"
         if over:
             _end_probation(context, rollout, route, ruling, text)
@@ -161,7 +169,7 @@ def _share_on_probation(route: Route, arms: ArmTallies | None) -> float:
 
 
 def _moment(context: DeliveryContext, around: AnalysisContext, rollout: Rollout) -> AnalysisMoment:
-    clock = context.ledger.clock.now(context.name)
+    clock = ClockStore.of(context).now()
     return AnalysisMoment(
         patient_s=clock - rollout.patient_clock,
         step_s=clock - rollout.step_clock,
@@ -184,8 +192,8 @@ def _evidence(context: DeliveryContext, around: AnalysisContext, rollout: Rollou
     found = Evidence(rollout.blocks, latencies=around.book.latencies()) if guards.quantile else Evidence(rollout.blocks)
     if guards.quality is None:
         return found
-    labelled = around.book.labelled()
-    if labelled.labelled == 0:
+    labelled = around.book.labelled_pairs()
+    if labelled.count == 0:
         return replace(found, pairs=labelled.pairs)
     loss = _loss(task_of(context, rollout.digest), guards.quality.metric, guards.quality.bound)
     differences = loss(labelled.y, labelled.new) - loss(labelled.y, labelled.old)
@@ -197,21 +205,21 @@ def _loss(task: Task, metric: str, bound: float) -> Callable[[Any, Any], Floats]
 
 
 def task_of(context: DeliveryContext, digest: str) -> Task:
-    """What kind of model a release holds."""
+    """The task of a release's model."""
     return signature_of(context, digest).task
 
 
 def signature_of(context: DeliveryContext, digest: str) -> Signature:
-    """What a release takes and answers."""
+    """The signature of a release."""
     return read_manifest(context.bundle(digest), digest).signature
 
 
 def _record(
     context: DeliveryContext, rollout: Rollout, route: Route, stats: EngineCounts, share: float, *, paired: bool = False
 ) -> tuple[Rollout, Route]:
-    """Append what came in since the last look as a block of its own: an earlier block is never rearranged.
+    """Appends what came in since the last analysis as a new interval; earlier ones never change.
 
-    Returns the rollout and the route as they are then.
+    Returns the rollout and the route as they then are.
     """
     arms = stats.tallies.get(route.revision)
     if arms is None:
@@ -219,9 +227,9 @@ def _record(
     seen = [b for b in rollout.blocks if b.revision == route.revision]
     champions = arms.champion.less(total(b.champion for b in seen))
     candidates = arms.candidate.less(total(b.candidate for b in seen))
-    if candidates.requests < 0 or champions.requests < 0:  # the server started anew and counts from zero:
+    if candidates.requests < 0 or champions.requests < 0:  # the server restarted and counts from zero:
         with context.ledger.transaction():
-            fresh = champion.put_after(context, route, route)  # a new revision keeps what was seen apart from what comes
+            fresh = champion.put_after(context, route, route)  # a new revision separates old counts from new ones
         context.driver.set_routes(fresh)
         return rollout, fresh
     block = Interval(share, champions, candidates, route.revision, paired)
@@ -233,7 +241,7 @@ def _record(
 
 
 def _worth(seen: list[Tally], new: Tally) -> bool:
-    """Whether a block should be written: so often that a verdict is not late, and so seldom that the record stays short."""
+    """Whether an interval should be recorded: often enough for a timely verdict, seldom enough for a short record."""
     requests, events = sum(t.requests for t in seen), sum(t.errors + t.slow for t in seen)
     return new.requests >= max(LOOK_REQUESTS, LOOK_GROWTH * requests) or new.errors + new.slow >= max(1, LOOK_GROWTH * events)
 
@@ -242,7 +250,7 @@ def _worth(seen: list[Tally], new: Tally) -> bool:
 
 
 def _note(context: DeliveryContext, rollout: Rollout, ruling: Ruling) -> None:
-    """Where it stands, for whoever asks: not at each look, but for those that decide."""
+    """Records the state of the rollout: not at each analysis, but at those that decide."""
     now, last = time.time(), rollout.look
     if ruling.advice is Advice.WAIT and last is not None and (last.text == ruling.reason.text or now - last.at < TOLD_S):
         return
@@ -258,7 +266,7 @@ def _act(context: DeliveryContext, around: AnalysisContext, rollout: Rollout, ro
     elif ruling.advice is Advice.HOLD:
         stage.hold(context, rollout, f"{rollout.release} held at {percent(route.share)}: {ruling.reason.text}")
     elif (frozen := stage.freeze_words(context, environment)) is not None:
-        text = f"{ruling.reason.text}; stays until {frozen}"
+        text = f"{ruling.reason.text}; frozen until {frozen}"
         RolloutStore.of(context).update(rollout.id, look=Analysis(time.time(), text, ruling.stands, ruling.reason.code))
     elif ruling.advice is Advice.PROMOTE:
         release = ReleaseStore.of(context).get(rollout.release)

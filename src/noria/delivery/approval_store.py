@@ -1,4 +1,4 @@
-"""Who approved which release for which environment."""
+"""Approvals of releases for environments."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ApprovalStore(BoundStore):
         self._table = StructTable(ledger.database, "approvals", Approval, key=("project", "release", "environment", "actor"))
 
     def add(self, release: str, environment: str, actor: str) -> None:
-        """One actor's approval counts once."""
+        """Adds an approval; one actor counts once."""
         self._table.insert(Approval(self.project, release, environment, actor, time.time()), replace=True)
 
     def list(self) -> builtins.list[Approval]:
         return self._table.many("project = ? ORDER BY at", self.project)
 
     def count(self, release: str, environment: str, since: float = 0.0) -> int:
-        """People who approved at ``since`` (wall clock) or later."""
+        """Counts the people who approved at ``since`` (wall clock) or later."""
         where = "project = ? AND release = ? AND environment = ? AND at >= ?"
         return len(self._table.many(where, self.project, release, environment, since))

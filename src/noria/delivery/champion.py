@@ -1,4 +1,4 @@
-"""Who serves an environment: promotion, and the ways back. The route changes in one transaction, then the engine is told."""
+"""The champion of an environment: promotion and rollback. The route changes in one transaction; then the engine is notified."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ from noria.serving import judge_crash
 from noria.serving.crash_record import CHAMPION
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
+from noria.storage.jobs import JobStore
 
-ONWARD = "onward"  # the kind of a job: a release was promoted by its rollout, and goes on to the next environments
-ASK_AGAIN = "`noria status` shows what serves where; ask again."
+ONWARD = "onward"  # the kind of the job that takes a promoted release on to the next environments
+ASK_AGAIN = "`noria status` shows what serves where; then try again."
 OUTCOMES = {
     RolloutState.WAITING: TurnOutcome.RELEASED,
     RolloutState.REPLAY: TurnOutcome.ROLLING_OUT,
@@ -66,16 +68,16 @@ def served_training(context: PipelineContext, project: Project) -> ServedTrainin
         trained = msgspec.json.decode((evidence / "training.json").read_bytes())
         inputs = tuple(str(one["name"]) for one in trained["signature"]["inputs"])
     except (OSError, msgspec.DecodeError, LookupError, TypeError):
-        return ServedTraining(release.version, release.commit, note="its record of parameters and inputs is not there any more")
+        return ServedTraining(release.version, release.commit, note="its record of parameters and inputs no longer exists")
     return ServedTraining(release.version, release.commit, params, inputs)
 
 
 def close(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: str) -> None:
-    """Write down how a rollout stands, and its turn: it ends, but for a held one and for probation."""
+    """Records the state of a rollout and of its turn, which ends unless the rollout is held or on probation."""
     now = time.time()
     ended = None if state in (RolloutState.HELD, RolloutState.PROBATION) else now
-    clock = context.ledger.clock.now(context.name)
-    changes = {"step_clock": clock, "step_at": now} if state is RolloutState.PROBATION else {}
+    clock = ClockStore.of(context).now()
+    changes: dict[str, Any] = {"step_clock": clock, "step_at": now, "look": None} if state is RolloutState.PROBATION else {}
     RolloutStore.of(context).update(rollout.id, state=state, reason=text, ended_at=ended, **changes)
     if rollout.turn_id:
         turn_ended = None if state is RolloutState.HELD else now
@@ -83,7 +85,7 @@ def close(context: DeliveryContext, rollout: Rollout, state: RolloutState, text:
 
 
 def demand_unchanged(context: DeliveryContext, rollout: Rollout) -> None:
-    """In a transaction, before a rollout is moved. Raises LeaseLostError when somebody moved it after it was read."""
+    """Checks in the transaction that changes a rollout: raises LeaseLostError when somebody changed it since it was read."""
     now = RolloutStore.of(context).get(rollout.id)
     if (now.state, now.step) != (rollout.state, rollout.step):
         raise LeaseLostError(f"the rollout of {rollout.release} has been changed meanwhile: it is {now.state}")
@@ -91,8 +93,10 @@ def demand_unchanged(context: DeliveryContext, rollout: Rollout) -> None:
 
 @contextmanager
 def route_change(context: DeliveryContext, rollout: Rollout, *, fit: bool = False) -> Iterator[None]:
-    """The transaction in which a rollout is moved: under the lease, from the state that was read; ``fit``: it is to get traffic.
-    Raises LeaseLostError."""
+    """Opens the transaction that changes a rollout, under the lease and from the state that was read. Raises LeaseLostError.
+
+    ``fit``: the release is to get traffic.
+    """
     with context.ledger.transaction():
         context.check_lease()
         demand_unchanged(context, rollout)
@@ -102,14 +106,14 @@ def route_change(context: DeliveryContext, rollout: Rollout, *, fit: bool = Fals
 
 
 def demand_fit(context: DeliveryContext, version: str) -> None:
-    """In a transaction, before a release gets traffic. Raises LeaseLostError when it was barred after it was chosen."""
+    """Checks in a transaction that a release may get traffic: raises LeaseLostError when it was barred since it was chosen."""
     barred = ReleaseStore.of(context).get(version).barred
     if barred:
         raise LeaseLostError(f"{version} has been barred meanwhile: {barred}", hint=f"`noria release lift {version}` lifts it.")
 
 
 def put_after(context: DeliveryContext, read: Route | None, made: Route) -> Route:
-    """In a transaction: the next route. Raises LeaseLostError when somebody changed the one that it was made from."""
+    """Stores the next route in the open transaction. Raises LeaseLostError when somebody changed the route it was made from."""
     now = RouteStore.of(context).get(made.environment)
     if now != read:
         serves = now.champion_version if now else "nothing"
@@ -118,7 +122,7 @@ def put_after(context: DeliveryContext, read: Route | None, made: Route) -> Rout
 
 
 def serve_candidate(context: DeliveryContext, route: Route | None, release: Release) -> None:
-    """Load a release that no route names. Raises ServingError when it cannot be."""
+    """Loads a release that no route names. Raises ServingError when that fails."""
     if route is None or release.digest not in (route.champion, route.candidate, route.previous):
         failure = context.driver.load(release.digest)
         if failure:
@@ -135,10 +139,10 @@ def promote(
     onward: bool = False,
     tried: bool = False,
 ) -> str:
-    """Make ``release`` the champion; the one it replaces stays resident. Returns one sentence.
+    """Makes ``release`` the champion; the one it replaces stays loaded. Returns one sentence.
 
     ``onward``: an engine shall bring it to the environments that come after, whatever becomes of this one.
-    ``tried``: it was loaded already. Where the server refuses it after all, the release before is put back and it is barred.
+    ``tried``: it was loaded already. If the server refuses it after all, the previous release is restored and this one is barred.
 
     Raises ServingError when it cannot be loaded, LeaseLostError when the route or the release was changed meanwhile; then
     nothing has changed.
@@ -159,7 +163,7 @@ def promote(
         if rollout is not None:
             close(context, rollout, state, text)
             if onward:
-                context.ledger.jobs.add(context.name, ONWARD, rollout.id, dedupe=f"{ONWARD}:{rollout.id}")
+                JobStore.of(context).add(ONWARD, rollout.id, dedupe=f"{ONWARD}:{rollout.id}")
         context.event("rollout.promoted", release.version, text, environment=environment.name, digest=release.digest)
     failure = context.driver.set_routes(made)
     if failure and route is not None:
@@ -170,8 +174,16 @@ def promote(
     return text
 
 
+def promotion_words(context: DeliveryContext, environment: str, release: Release) -> str:
+    """What the newest promotion of a release to an environment said: that it serves, and why."""
+    for event in context.ledger.events.newest(context.name, kind="rollout.promoted"):
+        if event.subject == release.version and event.facts.get("environment") == environment:
+            return event.text
+    return f"{release.version} serves all of {environment}"
+
+
 def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
-    """Raises LeaseLostError when another rollout is at a step: what replaces its route would leave it without an end."""
+    """Raises LeaseLostError when another rollout is at a step: replacing its route would leave it without an end."""
     if route is not None and route.candidate is not None and (rollout is None or route.rollout_id != rollout.id):
         text = f"the route of {route.environment} has been changed meanwhile: {route.candidate_version} is tried there"
         raise LeaseLostError(text, hint=ASK_AGAIN)
@@ -180,7 +192,7 @@ def _demand_free(route: Route | None, rollout: Rollout | None) -> None:
 def _next_route(
     context: DeliveryContext, environment: Environment, release: Release, route: Route | None, rollout: Rollout | None
 ) -> tuple[Route, RolloutState]:
-    """The route with the new champion, and whether it is on probation: while the one before scores a share of requests too."""
+    """Returns the route with the new champion, and whether the champion is on probation."""
     changed = route is not None and route.champion != release.digest
     previous: tuple[str | None, str | None] = (None, None)
     if route is not None and changed:
@@ -203,11 +215,11 @@ def _next_route(
 
 
 def unloadable(version: str, failure: str) -> ServingError:
-    return ServingError(f"{version} could not be loaded: {failure}", hint="`noria show` tells what it is made of.")
+    return ServingError(f"{version} could not be loaded: {failure}", hint="`noria show` shows what it is made of.")
 
 
 def end_probation(context: DeliveryContext, environment: str, why: str, but: Rollout | None = None) -> None:
-    """A release on probation whose place is taken is judged no more."""
+    """Ends the probation of a release that is replaced."""
     with context.ledger.transaction():
         probing = RolloutStore.of(context).probing(environment)
         if probing is not None and (but is None or probing.id != but.id):
@@ -224,8 +236,8 @@ def restore_previous(
     rollout: Rollout | None = None,
     leaving: str | None = None,
 ) -> str:
-    """Put an earlier release back, and bar the one that leaves: a pointer flip where it is resident, else it is loaded first.
-    ``leaving``: the digest that was found wanting, where nobody else shall be blamed.
+    """Returns to an earlier release and bars the one that stops serving. If the earlier one is loaded, only the route changes;
+    otherwise it is loaded first. ``leaving``: the digest found wanting, so that no other release is blamed.
 
     Raises NotFoundError, RefusedError when nothing can take over, ServingError when it cannot be loaded, LeaseLostError when
     the route was changed meanwhile.
@@ -269,7 +281,7 @@ def restore_previous(
 
 
 def rollback_target(context: DeliveryContext, route: Route, wanted: str | None) -> judge_rollback_target.RollbackTarget:
-    """Where an environment goes back to. Raises RefusedError."""
+    """Returns the release that a rollback goes to. Raises RefusedError."""
     releases = ReleaseStore.of(context).list()
     here = {r.version for r in releases if (context.bundle(r.digest) / MANIFEST).is_file()}
     history = RouteStore.of(context).champions(route.environment)
@@ -280,7 +292,7 @@ def rollback_target(context: DeliveryContext, route: Route, wanted: str | None) 
 
 
 def crash_loop(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
-    """Why the champion must give way to a release before it, or None."""
+    """Returns why the champion must be replaced by an earlier release, or None."""
     crashes = stats.crashes.get(route.champion)
     if crashes is None or crashes.role != CHAMPION:
         return None
@@ -289,8 +301,10 @@ def crash_loop(context: DeliveryContext, route: Route, stats: EngineCounts) -> R
 
 
 def find_refusal(context: DeliveryContext, route: Route, stats: EngineCounts) -> Reason | None:
-    """Why a champion that the server refuses must give way, or None: tried once more, it loads, or the release before does not
-    load either, and then nothing is gained by it."""
+    """Returns why a champion that the server refuses must be replaced.
+
+    None: tried again, it loads, or the previous release does not load either.
+    """
     if route.champion not in stats.failed:
         return None
     why = context.driver.load(route.champion)
@@ -303,12 +317,12 @@ def find_refusal(context: DeliveryContext, route: Route, stats: EngineCounts) ->
 
 
 def _previous(context: DeliveryContext, route: Route) -> Release | None:
-    """The release before, where it may take over."""
+    """Returns the previous release, if it may take over."""
     release = ReleaseStore.of(context).get(route.previous_version) if route.previous_version is not None else None
     return release if release is not None and release.barred is None else None
 
 
 def _previous_loads(context: DeliveryContext, route: Route) -> bool:
-    """Whether the release before could answer. Where none loads, the trouble is another: no release is barred for it."""
+    """Whether the previous release loads. If none loads, the cause is elsewhere, and no release is barred for it."""
     release = _previous(context, route)
     return release is not None and not context.driver.load(release.digest)

@@ -1,4 +1,4 @@
-"""What delivery works with, and whoever stands above it: the line, and the server that its releases go to."""
+"""The context of delivery and of the rooms above it: the stores, and the server that releases go to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rollout asks of an engine that serves, and all it knows of one. The embedded server is one; others come beside it."""
+"""The interface of a serving engine, as rollouts use it. The embedded server is one; others can be added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from noria.serving.route import Route
 
 
 class EngineCounts(msgspec.Struct, frozen=True):
-    """What an engine has seen in one environment. ``tallies`` by the revision of the route, cumulative; the rest by digest."""
+    """An engine's counts in one environment. ``tallies`` by the revision of the route, cumulative; the rest by digest."""
 
     tallies: dict[int, ArmTallies] = {}
     failed: dict[str, str] = {}  # releases that could not be loaded, and why
@@ -24,24 +24,29 @@ class EngineCounts(msgspec.Struct, frozen=True):
 
 
 class Driver(Protocol):
-    """An engine. It serves the newest route of the ledger that it was told of, and goes on with that when nobody is there."""
+    """A serving engine.
+
+    It serves the newest route of the ledger that it was notified of, and keeps serving it when Noria is not running.
+    """
 
     def load(self, digest: str) -> str:
-        """Try a release and keep it at hand, before any route names it; why it cannot be served, or an empty text."""
+        """Loads a release before any route names it; returns why it cannot be served, or an empty text."""
 
     def set_routes(self, route: Route) -> str:
-        """Serve by ``route``, which is in the ledger already: all or nothing, without a failed request. Returns when it is in
-        force, with an empty text, or says why not; while the engine is away, it follows the ledger when it is back."""
+        """Serves by ``route``, which is already in the ledger: all or nothing, without a failed request.
+
+        Returns an empty text when the route is in force, or why not. An engine that is away follows the ledger when it returns.
+        """
 
     def drain(self, environment: str, digest: str) -> None:
-        """Let go of a release that no route names any more, once its requests are done."""
+        """Unloads a release that no route names any more, once its requests are done."""
 
     def stats(self, project: str, environment: str) -> EngineCounts:
-        """Raises ServingError when the engine does not answer."""
+        """Returns the counts; raises ServingError when the engine does not answer."""
 
 
 class EngineStats:
-    """What an engine says of one environment in one look: asked once, when it is first needed. So is its silence."""
+    """An engine's counts for one analysis of an environment: asked once, when first needed, even if it does not answer."""
 
     def __init__(self, driver: Driver, project: str, environment: str) -> None:
         self._ask = partial(driver.stats, project, environment)
@@ -60,26 +65,26 @@ class EngineStats:
 
 
 class Embedded:
-    """Noria's own model server: it reads routes from the ledger, and unloads by itself what none names."""
+    """Noria's own model server, which reads routes from the ledger and unloads releases that none names."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def load(self, digest: str) -> str:
-        return self._server.load(digest) if self._server.alive() else self._problem(digest)
+        return self._server.load(digest) if self._server.is_alive() else self._problem(digest)
 
     def set_routes(self, route: Route) -> str:
-        if not self._server.alive():
+        if not self._server.is_alive():
             return self._problem(route.champion)
         try:
             failed = self._server.sync().failed
-        except ServingError:  # it went away, or takes long: it follows the ledger by itself
+        except ServingError:  # it is gone or slow: it follows the ledger by itself
             return ""
         named = [digest for digest in (route.candidate, route.champion) if digest in failed]
         return failed[named[0]] if named else ""
 
     def _problem(self, digest: str) -> str:
-        """Why a server could not serve a release when it is back; empty where its bundle is whole and ours."""
+        """Returns why a server could not serve a release when it returns; empty when the bundle is whole and signed by us."""
         state = self._server.state
         try:
             open_bundle(state / signing.RELEASES / digest, signing.known_keys(state), digest)
@@ -88,7 +93,7 @@ class Embedded:
         return ""
 
     def drain(self, environment: str, digest: str) -> None:
-        """Nothing is left to do: a worker closes a release some seconds after the last route that named it."""
+        """Does nothing: a worker closes a release some seconds after the last route that named it."""
 
     def stats(self, project: str, environment: str) -> EngineCounts:
         health = self._server.health(environment)

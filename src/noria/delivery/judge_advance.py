@@ -1,4 +1,4 @@
-"""Does a rollout go on, roll back, or wait? Judged by evidence that may be looked at any time (`delivery.judge_guards`).
+"""Judges whether a rollout advances, rolls back or waits. The evidence may be looked at at any time (`delivery.judge_guards`).
 
 - *Roll back* when a guard's evidence for harm, against "no worse than the champion", has ever reached guards / false_alarm.
   By the union bound a release that is no worse is rolled back with probability at most ``false_alarm``, over all guards,
@@ -24,7 +24,7 @@ from noria.kernel.words import lasting, percent, plural
 
 
 class AnalysisMoment(msgspec.Struct, frozen=True):
-    """When the look is taken, in seconds of the project clock, and who has agreed."""
+    """The time of an analysis, in seconds of the project clock, and the approvals so far."""
 
     patient_s: float = 0.0  # since patience began to count
     step_s: float = 0.0  # since the step, or probation, began
@@ -47,14 +47,14 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 def judge(policy: RolloutPolicy, step: int, evidence: Evidence, moment: AnalysisMoment) -> Ruling:
-    """One look at a rollout at ``policy.steps[step]``."""
+    """Judges a rollout at ``policy.steps[step]``."""
     found = guards.stands(policy, evidence, _safe_needed(policy, step))
     advice, reason = _advise(policy, step, evidence, moment, found)
     return Ruling(advice, reason, found)
 
 
 def judge_probation(policy: RolloutPolicy, evidence: Evidence, moment: AnalysisMoment) -> Ruling:
-    """One look at a release that serves all traffic while the one before it stays resident: PROMOTE when the time is over."""
+    """Judges a release on probation, which serves all traffic while the previous one stays loaded: PROMOTE at its end."""
     found = guards.stands(policy, evidence, 1 / policy.missed)
     harm = _harm(found)
     if harm is not None:
@@ -66,11 +66,11 @@ def judge_probation(policy: RolloutPolicy, evidence: Evidence, moment: AnalysisM
         return Ruling(Advice.WAIT, Reason("probation.wait", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found)), found)
     undecided = [stand for stand in quality if not stand.cleared]
     if undecided:
-        text = f"probation ended without a verdict on quality, and nothing vouches for it: {_all_words(undecided)}"
+        text = f"probation ended without a verdict on quality, so its quality is unconfirmed: {_all_words(undecided)}"
         reason = Reason("probation.undecided", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
     else:
-        shown = f": {_all_words(quality)}" if quality else "; no quality is guarded"
-        reason = Reason("probation.passed", f"probation is over, no harm was shown{shown}", Outcome.PASS, guards.numbers(found))
+        shown = f": {_all_words(quality)}" if quality else "; quality is not guarded"
+        reason = Reason("probation.passed", f"probation is over, no harm was found{shown}", Outcome.PASS, guards.numbers(found))
     return Ruling(Advice.PROMOTE, reason, found)
 
 
@@ -94,7 +94,7 @@ def _advise(
         return Advice.ROLL_BACK, harm
     now = policy.steps[step] if step < len(policy.steps) else RolloutStep(StepKind.CANARY, 1.0)
     if now.kind is StepKind.CANARY and now.share == 1:
-        return Advice.PROMOTE, Reason("rollout.direct", "direct rollout: no step of it is judged by live traffic")
+        return Advice.PROMOTE, Reason("rollout.direct", "direct rollout: no step is judged by live traffic")
     if now.kind is StepKind.PAUSE:
         return _pause_advice(policy, step, moment, found)
     if now.kind is StepKind.APPROVE:
@@ -130,7 +130,7 @@ def _pause_advice(
 ) -> tuple[Advice, Reason]:
     left = policy.steps[step].seconds - moment.step_s
     if left <= 0:
-        return _onward(policy, step, f"paused for {lasting(policy.steps[step].seconds)}, no harm was shown", found)
+        return _onward(policy, step, f"paused for {lasting(policy.steps[step].seconds)}, no harm was found", found)
     text = f"paused for {lasting(left)} more; {_all_words(found[:1])}"
     return Advice.WAIT, Reason("rollout.pause", text, Outcome.NOT_ENOUGH_DATA, guards.numbers(found))
 
@@ -155,14 +155,14 @@ def _onward(policy: RolloutPolicy, step: int, shown: str, found: tuple[GuardStat
 
 
 def _failing(policy: RolloutPolicy, evidence: Evidence) -> str:
-    """Why a candidate does not go on, whatever its champion did; empty where it does."""
+    """Returns why a candidate may not advance, whatever its champion did; empty when it may."""
     asked, failed = guards.failing(evidence.blocks)
     if not asked:
-        return "no request has reached the candidate yet: no data is not healthy"
+        return "no request has reached the candidate yet, and no data is not healthy"
     if failed <= policy.guards.failing * asked:
         return ""
     most = percent(policy.guards.failing)
-    return f"it failed {failed:,} of {asked:,} requests, and none goes on that fails more than {most} (guard.failing)"
+    return f"it failed {failed:,} of {plural(asked, 'request')}, more than the {most} that guard.failing allows"
 
 
 def _patience_advice(

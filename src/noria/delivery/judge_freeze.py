@@ -1,4 +1,4 @@
-"""Is this a time in which no release goes out, and when does it end? Any moment is seconds since 1970-01-01 UTC.
+"""Judges whether a freeze is in force, and when it ends. Moments are seconds since 1970-01-01 UTC.
 
 A window begins when the clock of its zone first shows its start, and ends when that clock has shown its end for the last time:
 an hour that comes twice in autumn lies in it twice, and an end that is left out in spring is where the clock jumps.

@@ -1,4 +1,4 @@
-"""Where each guard of a rollout stands: the evidence for harm and for safety, what each must reach, and a sentence.
+"""Judges each guard of a rollout: the evidence for harm and for safety, what each must reach, and a sentence.
 
 Harm rejects "no worse than the champion"; one budget ``false_alarm`` is shared over the guards by the union bound, and each
 process may be looked at any time, so it must reach guards / false_alarm. Safety rejects "worse by at least the guard"; a
@@ -34,7 +34,7 @@ def _none() -> Floats:
 
 
 class Evidence(msgspec.Struct, frozen=True, eq=False):
-    """All that came in since a rollout began.
+    """Everything that came in since a rollout began.
 
     ``blocks``: in order, each written down at a look and never changed after. ``differences`` [n]: loss of the candidate less
     that of the champion, on requests that both scored and whose label is known, divided by the guard's bound: in [-1, 1].
@@ -49,7 +49,7 @@ class Evidence(msgspec.Struct, frozen=True, eq=False):
 
 
 def guards(policy: RolloutPolicy) -> int:
-    """How many share the budget."""
+    """How many guards share the budget."""
     return 2 + (policy.guards.quality is not None) + (policy.guards.quantile is not None)
 
 
@@ -181,7 +181,7 @@ def _quantile(policy: RolloutPolicy, guard: QuantileGuard, latencies: tuple[Floa
         later, _ = quantiles.quantile_difference(new, old, guard.quantile, 1 / most)
         low, high = quantiles.quantile_difference(new, old, guard.quantile, min(0.5, 1 / needed))
         harm, safe = most if later > 0 else 1.0, needed if high < guard.by_ms else 1.0  # bounds decide or say nothing
-        text = f"{low:+.3g} to {high:+.3g} ms on {text}" if math.isfinite(low + high) else f"{text} are too few to tell"
+        text = f"{low:+.3g} to {high:+.3g} ms on {text}" if math.isfinite(low + high) else f"{text} are too few to judge"
     return GuardStatus(f"p{100 * guard.quantile:g}", text, harm, most, safe, needed)
 
 

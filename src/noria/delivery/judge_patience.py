@@ -1,7 +1,7 @@
-"""How long a rollout's guards take to decide at present traffic, and whether that is within patience.
+"""Estimates how long a rollout's guards take to decide at current traffic, and whether that is within patience.
 
-What is foretold is the length of a rollout in the middle: about half decide sooner. It is reckoned, not played out, so that it
-takes no time; ``delivery.simulation`` plays rollouts out. Plain numbers in, so that a person can ask about any settings.
+The estimate is the median length of a rollout: about half decide sooner. It is computed, not simulated, so that it takes no time;
+``delivery.simulation`` simulates rollouts. Plain numbers in, so that a person can ask about any settings.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class PatienceWarning(msgspec.Struct, frozen=True):
 
 
 def guard_costs(plan: RolloutPlan, guards: Sequence[RateGuard | Loss]) -> list[GuardCost]:
-    """What each guard takes, alone. Raises ValueError for margins, rates and shares that cannot be."""
+    """Estimates what each guard takes, alone. Raises ValueError for margins, rates and shares that cannot be."""
     if not plan.steps or not all(0 < share < 1 for share in plan.shares) or not 0 <= plan.shadow <= 1:
         raise ValueError(f"shares of traffic lie between 0 and 1: {plan.shares}, {plan.shadow}")
     if not (0 < plan.false_alarm < 1 and 0 < plan.missed < 1):

@@ -1,4 +1,4 @@
-"""Does a candidate answer the requests of yesterday as it should? It stops a rollout before any live traffic, or does not."""
+"""Judges how a candidate answered logged requests: a failure stops the rollout before any live traffic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from noria.kernel.policy import Guards, ReplayPolicy
 from noria.kernel.verdict import Outcome, Reason
-from noria.kernel.words import percent
+from noria.kernel.words import percent, plural
 from noria.serving.replay_result import Replayed
 
 ENOUGH = 20  # requests: fewer say nothing
@@ -24,13 +24,13 @@ def judge(policy: ReplayPolicy, guards: Guards, false_alarm: float, facts: Repla
         return Reason("replay.failed", f"replay: {facts.failed}", Outcome.FAIL)
     numbers = _numbers(facts)
     if facts.timed_out:
-        text = f"replay: it did not come back; {facts.requests} of {facts.wanted} logged requests were answered until then"
+        text = f"replay: it did not finish; {facts.requests} of {plural(facts.wanted, 'logged request')} were answered"
         return Reason("replay.timed_out", text, Outcome.FAIL, numbers)
     if facts.requests < ENOUGH:
         return Reason("replay.too_few", _too_few(facts), Outcome.NOT_ENOUGH_DATA, numbers)
     level = false_alarm / TESTS
     if text := _worse("failed on", facts.candidate_errors, facts.champion_errors, guards.errors, _errors(facts), facts, level):
-        lacking = f", {facts.unreadable} of them for want of an input that it needs" if facts.unreadable else ""
+        lacking = f", {facts.unreadable} of them because an input is missing" if facts.unreadable else ""
         return Reason("replay.errors", f"replay: it {text}{lacking}", Outcome.FAIL, numbers)
     late = f"was slower than {guards.slow_ms:g} ms on"
     if text := _worse(late, facts.candidate_slow, facts.champion_slow, guards.slow_by, _slow(facts), facts, level):
@@ -60,7 +60,7 @@ def _worse(did: str, ours: int, theirs: int, guard: float, alone: tuple[int, int
     """The sentence that fails it, or nothing."""
     if (ours - theirs) / facts.requests <= guard or (p := sign_test(*alone)) > level:
         return ""
-    return f"{did} {ours} of {facts.requests} logged requests and the champion on {theirs} (sign test: p = {p:.2g})"
+    return f"{did} {ours} of {plural(facts.requests, 'logged request')} and the champion on {theirs} (sign test: p = {p:.2g})"
 
 
 def _too_few(facts: Replayed) -> str:
@@ -68,11 +68,11 @@ def _too_few(facts: Replayed) -> str:
         return f"replay: {facts.why}"
     if not facts.requests:
         return "replay: nothing was logged yet"
-    return f"replay: {facts.requests} logged requests are too few to say anything; {ENOUGH} would do"
+    return f"replay: {facts.requests} logged requests are too few for a verdict; {ENOUGH} are needed"
 
 
 def _pass_words(facts: Replayed) -> str:
-    errors = f"{facts.candidate_errors} errors (champion: {facts.champion_errors})"
+    errors = f"{plural(facts.candidate_errors, 'error')} (champion: {facts.champion_errors})"
     times = f"{facts.candidate_median_ms:.3g} ms at the median (champion: {facts.champion_median_ms:.3g} ms)"
     differ = f", answers differ by {facts.difference:.3g}{_change_words(facts)}" if facts.compared else ""
     short = f" of {facts.wanted}" if facts.requests < facts.wanted else ""

@@ -1,4 +1,4 @@
-"""Where a rollback goes: to the newest release that served before, that nobody barred, and whose bundle is here."""
+"""Judges where a rollback goes: to the newest earlier champion that is not barred and whose bundle is here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import msgspec
 
 
 class RollbackTarget(msgspec.Struct, frozen=True):
-    """The release that takes over, and why it and no newer one."""
+    """The release that takes over, and why it is not a newer one."""
 
     version: str
     text: str
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Nothing takes over: what is wrong, and what a person may do."""
+    """No release can take over: what is wrong, and what a person can do."""
 
     text: str
     hint: str
@@ -39,11 +39,11 @@ def target(
             return RollbackTarget(version, f"{version} served before {present}" + (f" ({'; '.join(passed)})" if passed else ""))
         passed.append(why)
     if not passed:
-        text = f"no other release served before {present}: there is nothing to go back to"
-        return Refusal(text, "`noria promote VERSION` puts a sealed release in its place; `noria releases` lists them.")
+        text = f"no other release served before {present}: there is no release to return to"
+        return Refusal(text, "`noria promote VERSION` promotes a sealed release; `noria releases` lists them.")
     return Refusal(
-        f"there is nothing to go back to from {present}: {'; '.join(passed)}",
-        "`noria release lift VERSION` lifts a bar; `noria reproduce VERSION` makes a release again.",
+        f"there is no release to return to from {present}: {'; '.join(passed)}",
+        "`noria release lift VERSION` lifts a bar; `noria reproduce VERSION` rebuilds a release.",
     )
 
 
@@ -55,10 +55,10 @@ def _before(history: Sequence[str], present: str) -> list[str]:
 
 def _unfit(version: str, releases: Mapping[str, str | None], here: Container[str]) -> str | None:
     if version not in releases:
-        return f"{version} is not known any more"
+        return f"{version} is no longer known"
     if (bar := releases[version]) is not None:
         return f"{version} is barred: {bar}"
-    return None if version in here else f"the bundle of {version} is not on this machine any more"
+    return None if version in here else f"the bundle of {version} is no longer on this machine"
 
 
 def _named_target(
@@ -67,11 +67,11 @@ def _named_target(
     if wanted not in releases:
         return Refusal(f"there is no release {wanted}", "`noria releases` lists them.")
     if wanted == present:
-        return Refusal(f"{wanted} serves already", "`noria status` shows what serves where.")
+        return Refusal(f"{wanted} already serves", "`noria status` shows what serves where.")
     if (why := _unfit(wanted, releases, here)) is not None:
         if releases[wanted] is not None:
             return Refusal(why, f"`noria release lift {wanted}` lifts the bar; `noria promote {wanted}` does both.")
-        return Refusal(why, f"It was collected or erased. `noria reproduce {wanted}` makes it again from its record.")
+        return Refusal(why, f"It was collected or erased. `noria reproduce {wanted}` rebuilds it from its record.")
     if wanted not in history:
         return RollbackTarget(wanted, f"{wanted} was asked for; it never served here")
     return RollbackTarget(wanted, f"{wanted} was asked for")

@@ -1,8 +1,8 @@
-"""A model server of the candidate's own, before any gate has passed: what is said of its time is measured as people will ask.
+"""A private model server for a candidate, before any gate has passed, so that latency is measured as clients will see it.
 
 The candidate's files lie in a state folder that nobody else knows, sealed with a key that is thrown away with it, so that the
-server is the very one that serves releases: verified, proven, one worker, HTTP on loopback, the prediction log. It ends with
-whoever started it, also when that is killed.
+server is the very one that serves releases: verified, proven, one worker, HTTP on loopback, the prediction log. It ends with the
+process that started it, even if that is killed.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ LOOK_S = 0.05
 
 
 class PrivateServer:
-    """The candidate's server, from its start on; ``measure`` waits until it answers."""
+    """The candidate's server; ``measure`` waits until it answers."""
 
     def __init__(self, started: Future[str], bodies: Future[list[bytes]]) -> None:
         self._started, self._bodies = started, bodies
 
     def measure(self, rounds: int = ROUNDS) -> LatencyRounds:
-        """One-row requests, one after another, over one connection. Raises StepError when it answers none."""
+        """Sends one-row requests one after another over one connection. Raises StepError when none is answered."""
         try:
             address = urlsplit(self._started.result())
         except NoriaError as error:
@@ -67,7 +67,7 @@ class PrivateServer:
 
 @contextmanager
 def private_server(context: PipelineContext, pinned_run: PinnedRun, package: Package) -> Iterator[PrivateServer]:
-    """Begin to start it, while other work is done; it is gone, with its folder, at the end."""
+    """Starts the server in the background while other work is done; ends it and deletes its folder at the end."""
     folder = context.folder(pinned_run.run_id) / "private"
     shutil.rmtree(folder, ignore_errors=True)
     ended = threading.Event()
@@ -110,7 +110,7 @@ def _start(pinned_run: PinnedRun, package: Package, folder: Path, ended: threadi
         if status["environments"][ENVIRONMENT]["route"] is not None:
             return str(status["addresses"][ENVIRONMENT])
         if ended.is_set():
-            raise StoppedError("told to stop while the candidate was being loaded")
+            raise StoppedError("stopped while the candidate was being loaded")
         time.sleep(LOOK_S)
 
 

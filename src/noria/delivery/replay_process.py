@@ -1,4 +1,4 @@
-"""A replay in a process group of its own, with a limit of time; whatever becomes of it, nothing is left behind."""
+"""Runs a replay in a separate process group with a time limit; nothing of it is left behind, however it ends."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from noria.kernel.descriptors import readable
 from noria.kernel.errors import ServingError
+from noria.kernel.words import lasting
 from noria.serving.client import PARENT
 from noria.serving.judge_crash import is_crash
 from noria.serving.out_of_memory import OutOfMemory
@@ -25,11 +26,11 @@ from noria.serving.replay_result import CANDIDATE, Replayed, ReplayOrder
 
 MODULE = "noria.serving.replay"
 ERRORS = "errors.txt"
-SHOWN_LINES = 3  # of what the process said last, when it broke
+SHOWN_LINES = 3  # of the process's last output, when it failed
 
 
 class _Heard:
-    """What the process has said so far."""
+    """What the process has reported so far."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -68,8 +69,8 @@ def replay(
 ) -> Replayed:
     """Ask the release ``candidate`` (a digest) the newest logged requests beside ``champion``.
 
-    A candidate that hangs, does not load or ends the process is a fact. Raises ServingError when the replay itself breaks, also
-    by the champion or by who kills the process.
+    A candidate that hangs, does not load or ends the process is a finding. Raises ServingError when the replay itself fails, also
+    because of the champion or because the process was killed.
     """
     with tempfile.TemporaryDirectory(prefix="noria-replay-") as scratch:
         place, seed = str(state.resolve()), int(candidate[:8], 16)
@@ -81,7 +82,7 @@ def replay(
         if heard.facts is not None:
             return heard.facts
         heard.partial = replace(heard.partial, wanted=heard.partial.wanted or requests)
-        starved = code == -signal.SIGKILL and kernel.struck()
+        starved = code == -signal.SIGKILL and kernel.take_kill()
         return _without_facts(heard, code, Path(scratch) / ERRORS, timeout_s, starved=starved)
 
 
@@ -145,10 +146,12 @@ def _without_facts(heard: _Heard, code: int | None, errors: Path, timeout_s: flo
     if code is None and at_candidate:
         return replace(heard.partial, timed_out=True)
     if code is None:
-        raise ServingError(f"the replay of logged requests did not end within {timeout_s:g} s", where=heard.turn or "starting")
-    how = f"{_ending(code)}{' for want of memory' if starved else ''}"
+        raise ServingError(
+            f"the replay of logged requests did not end within {lasting(timeout_s)}", where=heard.turn or "starting"
+        )
+    how = f"{_ending(code)}{' because memory ran out' if starved else ''}"
     if at_candidate and is_crash(code, starved):
-        return replace(heard.partial, failed=f"it ends the process that loads and asks it: {how}")
+        return replace(heard.partial, failed=f"it ended the process that loaded and asked it: {how}")
     raise ServingError(f"the replay of logged requests ended by {how}", hint=_last_words(errors))
 
 

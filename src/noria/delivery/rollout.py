@@ -1,7 +1,7 @@
-"""Roll out: from a sealed release to all traffic of an environment, step by step, as evidence and policy allow.
+"""Roll out: brings a sealed release to all traffic of an environment, step by step, as evidence and policy allow.
 
 A rollout waits (for a server, approvals, the end of a freeze), answers logged requests, takes its steps, and is on probation
-when it serves all traffic. Each change is one transaction; then the engine is told. Where it stands is in the ledger alone.
+when it serves all traffic. Each change is one transaction; then the engine is notified. The state is only in the ledger.
 """
 
 from __future__ import annotations
@@ -17,42 +17,45 @@ from noria.delivery import judge_replay as judge
 from noria.delivery.approval_store import ApprovalStore
 from noria.delivery.champion import ONWARD, OUTCOMES, close, demand_unchanged, route_change
 from noria.delivery.context import DeliveryContext
-from noria.delivery.rollout_record import Rollout, RolloutState
+from noria.delivery.rollout_record import ASKS_APPROVAL, ASKS_DECISION, FROZEN, NO_SERVER, Analysis, Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError, RefusedError, ServingError
 from noria.kernel.policy import Assign, RolloutStep, StepKind
-from noria.kernel.verdict import Outcome
+from noria.kernel.verdict import Outcome, Reason
 from noria.kernel.words import percent, plural
 from noria.pipeline.turn_record import TurnOutcome
 from noria.pipeline.turn_store import TurnStore
+from noria.releases.decision_store import DecisionStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 from noria.serving import judge_crash
 from noria.serving.crash_record import candidate_of
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
+from noria.storage.jobs import JobStore
 
 
 def roll_out(context: DeliveryContext, project: Project, release: Release) -> tuple[TurnOutcome, str]:
-    """Begin delivery: straight into environments that allow it, by steps where the policy says so.
+    """Starts the delivery of a release: directly, or by steps, as the policy of each environment says.
 
-    Returns the turn's outcome so far and one sentence. A rollout that live traffic decides is moved on by the rollout controller.
+    Returns the turn's outcome so far and one sentence. The rollout controller advances a rollout that live traffic decides.
     """
     environments = list(project.environments.values())
     outcome, text = TurnOutcome.RELEASED, f"{release.version} waits for a promotion"
     started = RolloutStore.of(context).of_turn(release.turn_id)
     if started is not None:  # the turn was interrupted
         outcome, text = OUTCOMES[started.state], started.reason
-        if outcome is not TurnOutcome.PROMOTED or context.ledger.jobs.known(context.name, ONWARD, started.id):
+        if outcome is not TurnOutcome.PROMOTED or JobStore.of(context).known(ONWARD, started.id):
             return outcome, text
         environments = environments[list(project.environments).index(started.environment) + 1 :]
     for environment in environments:
         route = RouteStore.of(context).get(environment.name)
         if route is not None and route.champion == release.digest:
-            outcome, text = TurnOutcome.PROMOTED, f"{release.version} serves all of {environment.name}"
+            outcome, text = TurnOutcome.PROMOTED, champion.promotion_words(context, environment.name, release)
             continue  # the turn was interrupted after that
-        if _overtaken(context, environment, release):  # ... and told again late
+        if _overtaken(context, environment, release):  # ... and rerun late
             newer = f"{release.version} superseded: a newer release came to {environment.name}"
             return (TurnOutcome.SUPERSEDED, newer) if outcome is TurnOutcome.RELEASED else (outcome, text)
         outcome, text = start_rollout(context, project, environment, release)
@@ -64,7 +67,7 @@ def roll_out(context: DeliveryContext, project: Project, release: Release) -> tu
 def start_rollout(
     context: DeliveryContext, project: Project, environment: Environment, release: Release
 ) -> tuple[TurnOutcome, str]:
-    """Bring a release into one environment as its policy says; one that was barred meanwhile stays where it is."""
+    """Starts a release's rollout in one environment as its policy says; a release that was barred meanwhile does not start."""
     barred = ReleaseStore.of(context).get(release.version).barred
     if barred:
         return TurnOutcome.BARRED, f"{release.version} is barred: {barred}"
@@ -97,7 +100,7 @@ def start_rollout(
 
 
 def _demand_none_under_way(context: DeliveryContext, environment: str) -> None:
-    """In a transaction. Raises LeaseLostError when another rollout began since room was made: one is under way at a time."""
+    """Checks in a transaction that no other rollout began; only one is under way at a time. Raises LeaseLostError."""
     active = RolloutStore.of(context).active(environment)
     if active is not None:
         raise LeaseLostError(f"the rollout of {active.release} to {environment} began meanwhile")
@@ -119,33 +122,40 @@ def _promote(
 
 
 def _came_of(context: DeliveryContext, release: Release) -> TurnOutcome:
-    """Of a promotion: the server may have refused the release after all."""
+    """Returns the outcome of a promotion: the server may have refused the release after all."""
     barred = ReleaseStore.of(context).get(release.version).barred
     return TurnOutcome.ROLLED_BACK if barred else TurnOutcome.PROMOTED
 
 
 def _at_once(environment: Environment, rollout: Rollout, route: Route | None) -> bool:
-    """Whether there is nothing to judge it by, and nothing to write about it but that it serves."""
+    """Whether the release is promoted at once, because nothing can judge it."""
     return route is None or environment.rollout.direct or route.champion == rollout.digest
 
 
-def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None) -> str | None:
-    """What a rollout waits for before it begins, or None."""
+def _waits(context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None) -> Reason | None:
+    """Returns what a rollout waits for before it starts, or None."""
     frozen = freeze_words(context, environment)
     if frozen is not None:
-        return f"until {frozen}"
+        return Reason(FROZEN, f"{rollout.release} waits until {frozen}")
+    undecided = DecisionStore.of(context).undecided(rollout.release)
+    if undecided:
+        asked = "; ".join(decision.asked for decision in undecided)
+        accept = f"noria release accept {rollout.release} --why REASON"
+        return Reason(ASKS_DECISION, f"{rollout.release} waits for a person (`{accept}`): {asked}")
     given = ApprovalStore.of(context).count(rollout.release, environment.name)
     if given < environment.approvals:
         missing = environment.approvals - given
-        return f"for {plural(missing, 'approval')} for {environment.name} (`noria approve {rollout.release}`)"
+        needed = f"{plural(missing, 'approval')} for {environment.name}"
+        return Reason(ASKS_APPROVAL, f"{rollout.release} waits for {needed} (`noria approve {rollout.release}`)")
     if not _at_once(environment, rollout, route) and not driver.reachable(context.driver, context.name, environment.name):
-        return f"{environment.name} has no running server whose traffic could judge it"
+        why = f"{environment.name} has no running server whose traffic could judge it"
+        return Reason(NO_SERVER, f"{rollout.release} waits: {why}")
     return None
 
 
 def freeze_words(context: DeliveryContext, environment: Environment) -> str | None:
     """``the freeze `fri 16:00 .. mon 08:00` ends, 2026-11-23 08:00 UTC``; None when nothing is frozen."""
-    found = judge_freeze.find_freeze(environment.freeze, context.ledger.clock.now(context.name))
+    found = judge_freeze.find_freeze(environment.freeze, ClockStore.of(context).now())
     if found is None:
         return None
     window, until = found
@@ -153,22 +163,24 @@ def freeze_words(context: DeliveryContext, environment: Environment) -> str | No
     return f"the freeze `{window.text}` of {environment.name} ends, {ends}"
 
 
-def _wait(context: DeliveryContext, rollout: Rollout, why: str) -> str:
-    """Write down what it waits for, once."""
-    text = f"{rollout.release} waits {why}" if why.startswith(("for ", "until ")) else f"{rollout.release} waits: {why}"
-    if text != rollout.reason:
+def _wait(context: DeliveryContext, rollout: Rollout, why: Reason) -> str:
+    """Records once what the rollout waits for."""
+    if why.text != rollout.reason or rollout.look is None:
         with route_change(context, rollout):
-            RolloutStore.of(context).update(rollout.id, reason=text)
+            look = Analysis(time.time(), why.text, code=why.code)
+            RolloutStore.of(context).update(rollout.id, reason=why.text, look=look)
+            if why.text == rollout.reason:
+                return why.text  # of an earlier version, which kept no code
             if rollout.turn_id:
-                TurnStore.of(context).update(rollout.turn_id, reason=text)
-            context.event("rollout.waiting", rollout.id, text, release=rollout.release)
-    return text
+                TurnStore.of(context).update(rollout.turn_id, reason=why.text)
+            context.event("rollout.waiting", rollout.id, why.text, release=rollout.release)
+    return why.text
 
 
 def continue_rollout(context: DeliveryContext, project: Project, rollout: Rollout) -> None:
-    """A release that its rollout promoted enters the environments that come after, where it has not done so already.
+    """Takes a promoted release on to the next environments where it has not been yet.
 
-    It may be long ago: it goes no further than where it still serves, and never over a newer release.
+    If the promotion was long ago, the release must still serve, and it never replaces a newer one.
     """
     passed = {rollout.environment}
     for environment in project.environments.values():
@@ -202,7 +214,7 @@ def _overtaken(context: DeliveryContext, environment: Environment, release: Rele
 
 
 def _tell_turn(context: DeliveryContext, environment: Environment, release: Release, outcome: TurnOutcome, text: str) -> None:
-    """What came of a release in the next environment, unless its rollout there went on since and has said so itself."""
+    """Records on the turn what happened in the next environment, unless the rollout there has already recorded it."""
     with context.ledger.transaction():
         newest = RolloutStore.of(context).newest(environment.name, release.version)
         if release.turn_id and (newest is None or OUTCOMES[newest.state] is outcome):
@@ -210,7 +222,7 @@ def _tell_turn(context: DeliveryContext, environment: Environment, release: Rele
 
 
 def proceed(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
-    """One that waited begins when nothing is in its way any more."""
+    """Starts a waiting rollout when nothing blocks it any more."""
     route = RouteStore.of(context).get(environment.name)
     why = _waits(context, environment, rollout, route)
     if why is not None:
@@ -222,10 +234,10 @@ def proceed(context: DeliveryContext, environment: Environment, rollout: Rollout
 def begin(
     context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route | None, *, onward: bool = False
 ) -> tuple[TurnOutcome, str]:
-    """Replay first, where the policy asks for it; else the first step. ``onward``: as in `champion.promote`."""
+    """Starts with a replay if the policy asks for one, else with the first step. ``onward``: as in `champion.promote`."""
     if _at_once(environment, rollout, route):
         release = ReleaseStore.of(context).get(rollout.release)
-        text = champion.promote(context, environment, release, "what it waited for is there", rollout, onward=onward)
+        text = champion.promote(context, environment, release, "what it waited for has come", rollout, onward=onward)
         return _came_of(context, release), text
     if environment.rollout.replay.requests == 0 or route is None:
         return live(context, environment, rollout, onward=onward)
@@ -235,8 +247,9 @@ def begin(
             rollout.id,
             state=RolloutState.REPLAY,
             before=route.champion_version,
-            patient_clock=context.ledger.clock.now(context.name),
+            patient_clock=ClockStore.of(context).now(),
             reason=text,
+            look=None,
         )
         if rollout.turn_id:
             TurnStore.of(context).update(rollout.turn_id, outcome=TurnOutcome.ROLLING_OUT, reason=text)
@@ -245,7 +258,7 @@ def begin(
 
 
 def replay(context: DeliveryContext, environment: Environment, rollout: Rollout) -> None:
-    """Send logged requests to both releases; a difference that is too large ends the rollout."""
+    """Sends logged requests to both releases; a difference that is too large ends the rollout."""
     route = RouteStore.of(context).get(environment.name)
     assert route is not None, "only beside a champion"
     failure = context.driver.load(rollout.digest)
@@ -274,10 +287,10 @@ def replay(context: DeliveryContext, environment: Environment, rollout: Rollout)
 
 
 def live(context: DeliveryContext, environment: Environment, rollout: Rollout, *, onward: bool) -> tuple[TurnOutcome, str]:
-    """The first step on live traffic. ``onward``: as in `champion.promote`."""
+    """Starts the first step on live traffic. ``onward``: as in `champion.promote`."""
     route = RouteStore.of(context).get(environment.name)
     assert route is not None, "only beside a champion"
-    step, clock = environment.rollout.steps[0], context.ledger.clock.now(context.name)
+    step, clock = environment.rollout.steps[0], ClockStore.of(context).now()
     if step.kind is StepKind.CANARY and step.share == 1:
         release = ReleaseStore.of(context).get(rollout.release)
         text = champion.promote(context, environment, release, "no step of it is judged", rollout, onward=onward)
@@ -293,6 +306,7 @@ def live(context: DeliveryContext, environment: Environment, rollout: Rollout, *
             step_clock=clock,
             patient_clock=clock,
             reason=text,
+            look=None,
         )
         made = champion.put_after(context, route, at_step(route, rollout, environment, step))
         if rollout.turn_id:
@@ -313,7 +327,7 @@ def _takes(step: RolloutStep) -> str:
 
 
 def at_step(route: Route, rollout: Rollout, environment: Environment, step: RolloutStep) -> Route:
-    """The route while a rollout is at a step; a pause and a question leave the shares as they are."""
+    """Returns the route for a step of a rollout; a pause or an approval step keeps the shares."""
     policy = environment.rollout
     tried = replace(
         route,
@@ -334,7 +348,7 @@ def at_step(route: Route, rollout: Rollout, environment: Environment, step: Roll
 
 def advance(context: DeliveryContext, environment: Environment, rollout: Rollout, route: Route, why: str) -> None:
     """The next step. What a pause or a question took does not count against patience."""
-    steps, clock = environment.rollout.steps, context.ledger.clock.now(context.name)
+    steps, clock = environment.rollout.steps, ClockStore.of(context).now()
     done, step = steps[rollout.step], steps[rollout.step + 1]
     rested = clock - rollout.step_clock if not done.judged else 0.0
     made = at_step(route, rollout, environment, step)
@@ -356,14 +370,14 @@ def advance(context: DeliveryContext, environment: Environment, rollout: Rollout
 
 
 def supersede(context: DeliveryContext, environment: str, why: str) -> None:
-    """An undecided rollout makes room for a newer one."""
+    """Ends an undecided rollout because a newer one takes its place."""
     active = RolloutStore.of(context).active(environment)
     if active is not None:
         _end(context, active, RolloutState.SUPERSEDED, f"{active.release} superseded: {why}")
 
 
 def roll_back(context: DeliveryContext, rollout: Rollout, why: str) -> str:
-    """End a rollout: the champion takes all traffic, the candidate is barred until a person lifts it."""
+    """Ends a rollout: the champion takes all traffic; the candidate is barred until a person lifts the bar."""
     _end(context, rollout, RolloutState.ROLLED_BACK, why)
     return why
 
@@ -372,14 +386,14 @@ def _end(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: 
     with context.ledger.transaction():
         context.check_lease()
         active = RolloutStore.of(context).active(rollout.environment)
-        if active is None or active.id != rollout.id:  # held or not, it must be undecided still
+        if active is None or active.id != rollout.id:  # held or not, it must still be undecided
             demand_unchanged(context, rollout)
         route = RouteStore.of(context).get(rollout.environment)
         made = None
         if route is not None and route.rollout_id == rollout.id:
             made = RouteStore.of(context).put(_alone(context, route))
         if state is RolloutState.ROLLED_BACK and ReleaseStore.of(context).get(rollout.release).barred is None:
-            ReleaseStore.of(context).bar(rollout.release, text)  # else the first reason stays
+            ReleaseStore.of(context).bar(rollout.release, text)  # otherwise the first reason stays
         close(context, rollout, state, text)
         context.event(f"rollout.{state.name.lower()}", rollout.id, text, release=rollout.release)
     if made is not None:
@@ -388,7 +402,7 @@ def _end(context: DeliveryContext, rollout: Rollout, state: RolloutState, text: 
 
 
 def _alone(context: DeliveryContext, route: Route) -> Route:
-    """The champion without the candidate. If it is on probation still, the release before scores requests again as it did."""
+    """Returns the route of the champion alone. If it is still on probation, the previous release scores requests again."""
     alone = route.without_candidate()
     probing = RolloutStore.of(context).probing(route.environment)
     if probing is None or probing.digest != route.champion:
@@ -399,7 +413,7 @@ def _alone(context: DeliveryContext, route: Route) -> Route:
 
 
 def hold(context: DeliveryContext, rollout: Rollout, why: str) -> str:
-    """The share stays as it is, and a person decides. Harm still ends it."""
+    """Holds a rollout at its share until a person decides. Harm still ends it."""
     with route_change(context, rollout):
         close(context, rollout, RolloutState.HELD, why)
         RolloutStore.of(context).update(rollout.id, resumes=rollout.state)
@@ -408,14 +422,14 @@ def hold(context: DeliveryContext, rollout: Rollout, why: str) -> str:
 
 
 def resume(context: DeliveryContext, rollout: Rollout, why: str) -> str:
-    """A held one goes on where it stood; patience counts anew. Raises RefusedError."""
+    """Resumes a held rollout at its step; its patience starts again. Raises RefusedError."""
     if rollout.state is not RolloutState.HELD:
         raise RefusedError(f"the rollout of {rollout.release} is not held: it is {rollout.state}")
     state = rollout.resumes or RolloutState.CANARY
     text = f"{rollout.release} goes on: {why}"
     with route_change(context, rollout):
         RolloutStore.of(context).update(
-            rollout.id, state=state, resumes=None, reason=text, patient_clock=context.ledger.clock.now(context.name)
+            rollout.id, state=state, resumes=None, reason=text, patient_clock=ClockStore.of(context).now()
         )
         if rollout.turn_id:
             TurnStore.of(context).update(rollout.turn_id, outcome=OUTCOMES[state], reason=text)
@@ -424,7 +438,7 @@ def resume(context: DeliveryContext, rollout: Rollout, why: str) -> str:
 
 
 def rollback_environment(context: DeliveryContext, environment: str, why: str, wanted: str | None = None) -> str:
-    """Put an earlier release back; a rollout on its way is ended instead, unless a release is named."""
+    """Returns to an earlier release, or ends the rollout under way, unless a release is named."""
     active = RolloutStore.of(context).active(environment)
     waits = active is not None and RolloutState.WAITING in (active.state, active.resumes)
     if active is not None and not waits and wanted is None:
@@ -443,7 +457,7 @@ def _nothing(environment: str) -> Route:
 
 
 def is_withdrawn_by_crashes(context: DeliveryContext, rollout: Rollout, stats: driver.EngineCounts) -> bool:
-    """Roll a candidate back that the server refuses, or has suspended because it crashes; whether it did."""
+    """Rolls back a candidate that the server refuses, or suspended because it crashes; returns whether it did."""
     refused, crashes = stats.failed.get(rollout.digest), stats.crashes.get(rollout.digest)
     crashed = judge_crash.of_candidate(crashes) if crashes and crashes.role == candidate_of(rollout.id) else None
     if refused:
@@ -454,9 +468,9 @@ def is_withdrawn_by_crashes(context: DeliveryContext, rollout: Rollout, stats: d
 
 
 def restore_after_crashes(context: DeliveryContext, route: Route, why: str) -> str:
-    """Put a release back that served before, unless somebody changed the route meanwhile. Returns one sentence."""
+    """Returns to a release that served before, unless somebody changed the route meanwhile. Returns one sentence."""
     if RouteStore.of(context).get(route.environment) != route:
         return "the route has changed"
-    supersede(context, route.environment, f"{route.champion_version} gives way")
+    supersede(context, route.environment, f"{route.champion_version} is replaced")
     text = f"{route.champion_version} rolled back: {why}"
     return champion.restore_previous(context, route.environment, text, leaving=route.champion)

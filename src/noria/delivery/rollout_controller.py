@@ -1,4 +1,4 @@
-"""The rollout controller moves rollouts and probations on, one look after another, under a lease."""
+"""The rollout controller advances rollouts and probations, one analysis after another, under a lease."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from noria.kernel.verdict import Reason
 from noria.releases.store import ReleaseStore
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
+from noria.storage.jobs import JobStore
 from noria.storage.lease import HeldJob
 
 if TYPE_CHECKING:
     from noria.delivery.shadow_evidence import ShadowEvidence
 
-SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days: a look costs a write
+SLOW = (RolloutState.WAITING, RolloutState.PROBATION, RolloutState.HELD)  # may last for days, and each analysis costs a write
 SLOW_S = 1.0
-AGAIN_S = 30.0  # between two replays of one rollout, and between two tries of a champion that is refused
-REFUSED_S = 5.0  # that a champion is refused before the controller does something about it
-ONWARD_S = 60.0  # between two attempts to go on to the next environments; after the fifth a person looks
+AGAIN_S = 30.0  # between two replays of a rollout, and between two attempts to load a refused champion
+REFUSED_S = 5.0  # a champion must be refused for this long before the controller acts
+ONWARD_S = 60.0  # between two attempts to reach the next environments; after the fifth, a person must look
 
 
 class RolloutController:
-    """Keeps nothing but what it has read of the prediction log; where each rollout stands is in the ledger."""
+    """Advances rollouts. It keeps only what it has read of the prediction log; the state of each rollout is in the ledger."""
 
     def __init__(self, context: DeliveryContext) -> None:
         self._context = context
@@ -50,16 +51,16 @@ class RolloutController:
         self._replays: dict[str, Future[None]] = {}  # by rollout: it takes seconds, and nobody else shall wait
 
     def reconcile(self) -> None:
-        """One look at everything that is under way; what was promoted by it goes on to the next environment."""
+        """Analyses everything under way once; a release that gets promoted goes on to the next environment."""
         under_way, failed = set[str](), list[BaseException]()
-        self._hear_replays()
+        self._collect_replays()
         for name in self._environments():
             try:
                 self._reconcile_environment(name, under_way)
             except BaseException as error:  # noqa: BLE001 - raised below: one environment's trouble holds up no other
                 failed.append(error)
         try:
-            self._go_on()
+            self._continue_promoted()
         except BaseException as error:  # noqa: BLE001 - raised below
             failed.append(error)
         self._books = {key: book for key, book in self._books.items() if key in under_way}
@@ -68,21 +69,21 @@ class RolloutController:
             raise next((error for error in failed if not isinstance(error, LeaseLostError)), failed[0])
 
     def _reconcile_environment(self, name: str, under_way: set[str]) -> None:
-        """A look at one environment: at its champion, its release on probation, its rollout."""
+        """Analyses one environment: its champion, its release on probation, its rollout."""
         context = self._context
         engine = EngineStats(context.driver, context.name, name)
         if time.monotonic() >= self._rests.get(name, 0.0):
             self._rests[name] = time.monotonic() + SLOW_S
-            if guard(context, name, engine) or self._hear_refusal(name, engine):
-                return  # what serves is another release now: what the engine said of the one before is over
+            if guard(context, name, engine) or self._handle_refusal(name, engine):
+                return  # another release serves now: the engine's counts of the one before are outdated
         probing, active = RolloutStore.of(context).probing(name), RolloutStore.of(context).active(name)
         for rollout in filter(None, (probing, active)):
             under_way.add(rollout.id)
-            if self._ready(rollout):
+            if self._is_due(rollout):
                 self._under_lease(rollout, engine)
 
-    def _hear_refusal(self, name: str, engine: EngineStats) -> bool:
-        """A champion that the server refuses gives way, unless whoever promoted it says so first; whether one did."""
+    def _handle_refusal(self, name: str, engine: EngineStats) -> bool:
+        """Replaces a champion that the server refuses, unless its promoter did so first; returns whether it did."""
         context, now = self._context, time.monotonic()
         route = RouteStore.of(context).get(name)
         with contextlib.suppress(ServingError):  # no server, no refusal
@@ -93,23 +94,23 @@ class RolloutController:
             if revision != route.revision:
                 self._refused[name] = (route.revision, now)
             elif now - since >= REFUSED_S:
-                self._rests[name] = now + AGAIN_S  # each look loads releases
+                self._rests[name] = now + AGAIN_S  # each attempt loads releases
                 return guard(context, name, engine, champion.find_refusal)
         return False
 
-    def _hear_replays(self) -> None:
-        """What came of those that ended; what one raised is raised here."""
+    def _collect_replays(self) -> None:
+        """Collects the replays that ended; raises what one of them raised."""
         for key in [key for key, replay in self._replays.items() if replay.done()]:
             replay = self._replays.pop(key)
             self._rests[f"replay {key}"] = (
                 time.monotonic() + AGAIN_S
-            )  # where it broke: a machine without memory has none a moment later
+            )  # after a failure: a machine without memory has none a moment later
             replay.result()
 
-    def _go_on(self) -> None:
-        """Releases that were promoted go on to the environments that come after; so do those of an engine that died then."""
+    def _continue_promoted(self) -> None:
+        """Takes promoted releases on to the next environments, also those that a killed engine promoted."""
         context = self._context
-        for rollout_id in context.ledger.jobs.open(context.name, champion.ONWARD):
+        for rollout_id in JobStore.of(context).open(champion.ONWARD):
             if time.monotonic() < self._rests.get(f"{champion.ONWARD} {rollout_id}", 0.0):
                 continue
             self._rests[f"{champion.ONWARD} {rollout_id}"] = time.monotonic() + ONWARD_S  # where it fails
@@ -119,15 +120,15 @@ class RolloutController:
             with held:
                 rollout = RolloutStore.of(context).get(rollout_id)
                 stage.continue_rollout(held.over(context), project_of(context, rollout), rollout)
-                held.done("")
+                held.finish("")
 
-    def _ready(self, rollout: Rollout) -> bool:
-        """Whether it is its turn. A replay runs beside the others."""
+    def _is_due(self, rollout: Rollout) -> bool:
+        """Whether a rollout is due. A replay runs in the background."""
         if rollout.id in self._replays:
             return False
         if rollout.state is RolloutState.REPLAY:
             if time.monotonic() >= self._rests.get(f"replay {rollout.id}", 0.0):
-                self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout, self._asked(rollout)))
+                self._replays[rollout.id] = in_background(lambda: self._under_lease(rollout, self._engine_stats(rollout)))
             return False
         if time.monotonic() < self._rests.get(rollout.id, 0.0):
             return False
@@ -136,28 +137,28 @@ class RolloutController:
         return True
 
     def _environments(self) -> list[str]:
-        """Those with a route, and those whose first release waits."""
+        """Returns the environments that have a route, or whose first release waits."""
         context = self._context
         named = [route.environment for route in RouteStore.of(context).all()]
         return list(dict.fromkeys([*named, *RolloutStore.of(context).waiting()]))
 
-    def _asked(self, rollout: Rollout) -> EngineStats:
+    def _engine_stats(self, rollout: Rollout) -> EngineStats:
         return EngineStats(self._context.driver, self._context.name, rollout.environment)
 
     def _under_lease(self, rollout: Rollout, engine: EngineStats) -> None:
-        """One look, unless another engine drives it."""
+        """Analyses a rollout, unless another engine holds its lease."""
         context = self._context
         held = HeldJob.claim(context.ledger, context.name, "rollout", rollout.id)
         if held is None:
             return
         with held:
-            self._look(held.over(context), rollout.id, engine)
+            self._analyse(held.over(context), rollout.id, engine)
             now = RolloutStore.of(context).get(rollout.id)
             if now.ended_at is not None:
-                held.done(str(now.state))
+                held.finish(str(now.state))
 
-    def _look(self, context: DeliveryContext, rollout_id: str, engine: EngineStats) -> None:
-        """One look at one rollout. A server that does not answer is waited for: no data is not healthy, and not harm."""
+    def _analyse(self, context: DeliveryContext, rollout_id: str, engine: EngineStats) -> None:
+        """Analyses one rollout. A server that does not answer is waited for: no data is not healthy, but not harm either."""
         rollout = RolloutStore.of(context).get(rollout_id)
         if rollout.ended_at is not None:
             return  # by somebody else, before the lease was had
@@ -172,14 +173,14 @@ class RolloutController:
             elif rollout.state is RolloutState.REPLAY:
                 stage.replay(context, environment, rollout)
             elif rollout.state is RolloutState.PROBATION:
-                analysis.analyse_probation(context, self._around(context, project, environment, rollout, engine), rollout)
+                analysis.analyse_probation(context, self._make_context(context, project, environment, rollout, engine), rollout)
             elif rollout.state is RolloutState.CANARY or rollout.resumes is not RolloutState.WAITING:
-                analysis.analyse(context, self._around(context, project, environment, rollout, engine), rollout)
+                analysis.analyse(context, self._make_context(context, project, environment, rollout, engine), rollout)
         except ServingError as error:
             analysis.stop_for_lost_evidence(context, environment, rollout, error.message)
 
     def _policy(self, rollout: Rollout) -> tuple[Project, Environment]:
-        """The policy that judges a rollout, in whose times of freeze are those that the project file names today as well."""
+        """Returns the policy of a rollout, with the freezes of the current project file added."""
         if rollout.digest not in self._policies:
             self._policies[rollout.digest] = project_of(self._context, rollout)
         project = self._policies[rollout.digest]
@@ -190,7 +191,7 @@ class RolloutController:
             today = now.freeze if now is not None else ()
         return project, replace(environment, freeze=tuple(dict.fromkeys((*environment.freeze, *today))))
 
-    def _around(
+    def _make_context(
         self, context: DeliveryContext, project: Project, environment: Environment, rollout: Rollout, engine: EngineStats
     ) -> AnalysisContext:
         if rollout.id not in self._books:
@@ -199,7 +200,7 @@ class RolloutController:
 
 
 def in_background(work: Callable[[], None]) -> Future[None]:
-    """Do it in a thread that does not keep the process from ending: a replay that was cut off is done again."""
+    """Runs in a thread that does not keep the process alive: an interrupted replay is repeated."""
     done: Future[None] = Future()
 
     def run() -> None:
@@ -214,7 +215,7 @@ def in_background(work: Callable[[], None]) -> Future[None]:
 
 
 def project_of(context: DeliveryContext, rollout: Rollout) -> Project:
-    """The policy that judges a rollout: the one sealed with the release."""
+    """Returns the project with the policy of a rollout: the one sealed with the release."""
     sealed = context.bundle(rollout.digest) / "code"
     return config.load(sealed if (sealed / "noria.yaml").is_file() else context.home)
 
@@ -223,7 +224,7 @@ Judge = Callable[[DeliveryContext, Route, EngineCounts], Reason | None]
 
 
 def guard(context: DeliveryContext, environment: str, engine: EngineStats, judge: Judge = champion.crash_loop) -> bool:
-    """Roll a champion back that crashes again and again, or does not load; whether it was tried."""
+    """Rolls back a champion that crashes repeatedly or does not load; returns whether it was tried."""
     route = RouteStore.of(context).get(environment)
     with contextlib.suppress(ServingError):  # no server, no crashes
         reason = judge(context, route, engine.stats()) if route is not None else None
@@ -232,6 +233,6 @@ def guard(context: DeliveryContext, environment: str, engine: EngineStats, judge
         )
         if route and reason and held:
             with held:
-                held.done(stage.restore_after_crashes(held.over(context), route, reason.text))
+                held.finish(stage.restore_after_crashes(held.over(context), route, reason.text))
             return True
     return False

@@ -13,15 +13,15 @@ class RolloutState(StrEnum):
     WAITING = "waiting"  # for a server, an approval, or the end of a freeze
     REPLAY = "replay"  # logged requests go to the candidate, live ones not yet
     CANARY = "canary"  # at one of its steps
-    HELD = "held"  # patience ended without a verdict, or a person said so: a person decides
+    HELD = "held"  # patience ended without a verdict, or a person held it: a person decides
     PROBATION = "probation"  # serves all traffic, and is still judged
     PROMOTED = "promoted"  # serves all traffic
-    ROLLED_BACK = "rolled back"  # evidence or a person said no
+    ROLLED_BACK = "rolled back"  # evidence or a person ended it
     SUPERSEDED = "superseded"  # a newer candidate took its place
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """What came in between two looks, at one traffic share."""
+    """What came in between two analyses, at one traffic share."""
 
     share: float  # the chance that an event is the candidate's when it is no worse: 0.5 of requests that both scored
     champion: Tally
@@ -31,7 +31,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class GuardStatus(msgspec.Struct, frozen=True):
-    """Where one guard stood at a look. Evidence are e-values: 1 says nothing."""
+    """The status of one guard at an analysis. Evidence is an e-value: 1 says nothing."""
 
     guard: str  # errors, slow answers, brier, p99
     text: str  # 7 of 9 events on the canary at 10 % of traffic in 412 of its requests
@@ -57,15 +57,18 @@ def evidence_words(evidence: float) -> str:
 
 
 class Analysis(msgspec.Struct, frozen=True):
-    """The newest look at a rollout."""
+    """The newest analysis of a rollout."""
 
     at: float  # wall clock
     text: str
     stands: tuple[GuardStatus, ...] = ()
-    code: str = ""  # of the reason that decided, as `rollout.pause`; empty in those of earlier versions
+    code: str = ""  # of the reason that decided, as `rollout.pause`, or of what it waits for; empty in those of earlier versions
 
 
 ASKS_APPROVAL = "rollout.approve"  # the code of a look that waits for people
+ASKS_DECISION = "rollout.decide"  # ... for a person who accepts what the gates or the policy left open
+FROZEN = "rollout.frozen"  # ... for the end of a freeze
+NO_SERVER = "rollout.no_server"  # ... for a server whose traffic could judge it
 
 
 class Advice(StrEnum):

@@ -1,4 +1,4 @@
-"""What the model server decided about its number of workers, in the audit log: each decision once, also those of last night."""
+"""Records the model server's scaling decisions in the audit log, each once, also those made while no daemon ran."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EVERY_S = 2.0
 
 
 def hear(context: DeliveryContext) -> int:
-    """Append what is new; how much that is. A server that does not answer is heard later."""
+    """Appends new decisions and returns how many. A server that does not answer is asked again later."""
     try:
         decisions = context.server.scaling(_last(context))
     except ServingError:

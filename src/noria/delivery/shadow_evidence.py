@@ -1,4 +1,4 @@
-"""What both releases of one rollout made of the same requests, with the labels that came for them; and how long requests took.
+"""The evidence of a rollout from the logs: pairs of answers of both releases with their labels, and latencies.
 
 Pairs stand in the shadow log, keys and labels in the prediction log; which label belongs to which prediction says
 `predictions.label_join`. Both logs are read as they grow, in any order, and nothing is kept but numbers: what is kept is bounded
@@ -24,7 +24,7 @@ from noria.predictions.label_join import NEVER, AwaitedPrediction, LabelJoin
 from noria.predictions.reader import LogReader
 from noria.predictions.records import Damage, Feedback, Prediction, Shadow, ids_from
 
-MOST_PAIRS = 1_000_000  # evidence decides long before: more are passed over
+MOST_PAIRS = 1_000_000  # evidence decides long before that; more are ignored
 MOST_TIMES = 1_000_000  # of each release, the newest
 RECENT = 100_000  # predictions whose key is remembered while their pair may still come
 WORK_S = 0.2  # of one poll
@@ -45,7 +45,7 @@ class LabelledPairs(msgspec.Struct, frozen=True):
     pairs: int  # with or without a label
 
     @property
-    def labelled(self) -> int:
+    def count(self) -> int:
         return len(self.y)
 
 
@@ -138,7 +138,7 @@ class _Numbers:
             return float(second if text == known else not second)
         return float(label) if isinstance(label, int | float) else math.nan
 
-    def labelled(self) -> LabelledPairs:
+    def labelled_pairs(self) -> LabelledPairs:
         y = np.array(self._y, dtype=np.float64)
         there = np.isfinite(y)
         shape = (len(y),) if self._classes is None else (len(y), len(self._classes) + 1)
@@ -147,7 +147,7 @@ class _Numbers:
 
 
 class ShadowEvidence:
-    """The evidence of one rollout that stands in the logs, gathered look by look."""
+    """The evidence of one rollout in the logs, gathered incrementally."""
 
     def __init__(
         self,
@@ -173,7 +173,8 @@ class ShadowEvidence:
         self._request: tuple[float, float, str] | None = None  # the last row's: rows of one request stand together
 
     def poll(self, work_s: float = WORK_S) -> bool:
-        """Read what is new, for about ``work_s`` seconds; whether there is no more by now. Raises StoreError for a damaged
+        """Reads what is new for about ``work_s`` seconds; returns whether everything has been read. Raises StoreError for a
+        damaged
         index."""
         until = time.monotonic() + work_s
         for reader in (self._shadow, self._log):  # pairs first: then most labels find theirs at once
@@ -186,11 +187,11 @@ class ShadowEvidence:
         return True
 
     def damage(self) -> tuple[dict[str, Damage], dict[str, Damage]]:
-        """What could not be read of the prediction log and of the shadow log, by segment."""
+        """Damage in the prediction log and the shadow log, by segment."""
         return self._log.damage(), self._shadow.damage()
 
-    def labelled(self) -> LabelledPairs:
-        return self._numbers.labelled()
+    def labelled_pairs(self) -> LabelledPairs:
+        return self._numbers.labelled_pairs()
 
     def latencies(self) -> tuple[Floats, Floats]:
         """Milliseconds of each request of the rollout that the champion answered, and of each that was given to the candidate,
@@ -228,7 +229,7 @@ class ShadowEvidence:
         self._label(self._join.see(record.id, record.at, record.key))
 
     def _label(self, changed: Sequence[str]) -> None:
-        """Bring the labels of these pairs up to date."""
+        """Updates the labels of these pairs."""
         for name in changed:
             said = self._join.labels(name)
             self._numbers.label(self._join.tracked[name].slot, said[-1] if said else None)

@@ -1,4 +1,4 @@
-"""Rollouts made up from given rates, judged as live ones are: how many requests a decision takes, and how often it is wrong.
+"""Simulates rollouts from given rates, judged like live ones: how many requests a decision takes, and how often it is wrong.
 
 A stream is requests with their arrival times and lots each: who is given it, whether it fails, whether it is slow, and whether
 the candidate fails where both score; and labels on pairs, which come by themselves. Every rule that is compared sees the same
@@ -43,7 +43,7 @@ class ArmShares(msgspec.Struct, frozen=True):
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """What comes in, and how the two releases do."""
+    """The traffic, and how the two releases do."""
 
     name: str
     champion: ArmShares
@@ -61,7 +61,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 class DecisionRule(msgspec.Struct, frozen=True):
-    """What the judge of a rollout goes by, in plain numbers."""
+    """The settings of a rollout's judge, in plain numbers."""
 
     shares: tuple[float, ...]  # of the canary steps below full traffic
     errors: float = POLICY.guards.errors
@@ -89,7 +89,7 @@ class DecisionRule(msgspec.Struct, frozen=True):
         """Shares of traffic, that of the shadow step first."""
         return (self.shadow, *self.shares) if self.shadow else self.shares
 
-    def paired(self, step: int) -> bool:
+    def is_paired(self, step: int) -> bool:
         return self.shadow > 0 and step == 0
 
 
@@ -108,7 +108,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class SimulationResult(msgspec.Struct, frozen=True):
-    """What a rule did with a scenario's rollouts."""
+    """The results of a rule on a scenario's rollouts."""
 
     rule: str
     scenario: str
@@ -148,7 +148,7 @@ class Stream(msgspec.Struct):
         return len(self.times)
 
     @property
-    def ended(self) -> bool:
+    def is_over(self) -> bool:
         return len(self) >= MOST or (len(self) > 0 and bool(self.times[-1] > self.end_s))
 
     def grow(self) -> None:
@@ -169,7 +169,7 @@ class Stream(msgspec.Struct):
         own = whose < share
         grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0)
         old, new = self.scenario.champion, self.scenario.candidate
-        fails = (failed < np.where(own, new.errors, old.errors) + grown * old.errors) | self._down(self.times[start:end])
+        fails = (failed < np.where(own, new.errors, old.errors) + grown * old.errors) | self._is_outage(self.times[start:end])
         return own, fails, slow < np.where(own, new.slow, old.slow) + grown * old.slow
 
     def pairs(
@@ -179,16 +179,16 @@ class Stream(msgspec.Struct):
         whose, failed, _, too = self.lots[:, start:end]
         old, new = self.scenario.champion.errors, self.scenario.candidate.errors
         grown = (self.scenario.drift - 1) * np.minimum(self.times[start:end] / self.end_s, 1.0) * old
-        down = self._down(self.times[start:end])
+        down = self._is_outage(self.times[start:end])
         return whose < share, (failed < old + grown) | down, (too < new + grown) | down
 
-    def _down(self, times: Floats) -> NDArray[np.bool_]:
+    def _is_outage(self, times: Floats) -> NDArray[np.bool_]:
         """Whether each of these moments lies within an outage."""
         begun = np.concatenate([[-math.inf], self.outages])
         since: Floats = times - begun[np.searchsorted(self.outages, times, "right")]
         return since < self.scenario.outage_s
 
-    def labelled(self, until_s: float) -> tuple[Floats, Floats]:
+    def labels_until(self, until_s: float) -> tuple[Floats, Floats]:
         """When labels on pairs come, and the differences of losses they show; all until ``until_s`` at least."""
         made = self.scenario
         while made.labels_per_s > 0 and (not self.labels.size or self.labels[0, -1] <= min(until_s, self.end_s)):
@@ -222,7 +222,7 @@ def run(
 
 def _check(scenario: Scenario, rule: DecisionRule) -> None:
     if not rule.steps:
-        raise ValueError("a direct rollout is judged by nothing: there is nothing to simulate")
+        raise ValueError("a direct rollout is not judged: there is nothing to simulate")
     if not all(0 < share < 1 for share in rule.shares) or not 0 <= rule.shadow <= 1:
         raise ValueError(f"shares of traffic lie between 0 and 1: {rule.steps}")
     if not (0 <= rule.quality < 1 and abs(scenario.loss) <= 1 and scenario.loss_sd > 0 and scenario.labels_per_s >= 0):
@@ -296,14 +296,14 @@ def noria(rule: DecisionRule, stream: Stream) -> SimulatedDecision:
     """The rollout as ``advance.judge`` would decide it, a look after every event."""
     start, canary, done = 0, 0, np.zeros((0, 9))
     for step, share in enumerate(rule.steps):
-        paired = rule.paired(step)
+        paired = rule.is_paired(step)
         look, counted = (paired_looks, stream.pairs) if paired else (looks, stream.outcomes)
         while True:
             found = look(stream, start, share, rule.look_requests)
             shares, pairs = (np.full(len(found.at), value) for value in (PAIR if paired else share, paired))
             blocks = np.concatenate([done, np.column_stack([shares, found.blocks, pairs])])
             ruled = _first(rule, step, blocks, len(done), stream, found.at)
-            if ruled is not None or stream.ended:
+            if ruled is not None or stream.is_over:
                 break
             stream.grow()
         if ruled is None:  # no look came after patience had ended
@@ -350,7 +350,7 @@ def _safe(rule: DecisionRule, step: int, blocks: Floats) -> Floats:
     """The least evidence for safety after each block, of the guards that this step asks for. The shadow step's come first."""
     share, _, failed, _, asked, own, _, both, paired = blocks.T
     errors = eprocess.safe_path(share, failed - both, asked - both, own - both, paired, margin=rule.errors)
-    if rule.paired(step):
+    if rule.is_paired(step):
         return errors
     alone = blocks[blocks[:, 8] == 0]  # of slow answers pairs tell nothing
     slow = eprocess.safe_path(*alone[:, [0, 3, 4, 6]].T, margin=rule.slow)
@@ -362,7 +362,7 @@ def _quality(rule: DecisionRule, stream: Stream, times: Floats) -> tuple[Floats,
     """Evidence for harm and for safety at looks at these times, from the labels that came by then."""
     if not rule.quality:
         return np.zeros(len(times)), np.full(len(times), math.inf)
-    come, differences = stream.labelled(float(times[-1]))
+    come, differences = stream.labels_until(float(times[-1]))
     known = np.searchsorted(come, times, "right")
     shown = differences[: known[-1]]
     paths = betting.harm_path(shown), betting.safe_path(shown, rule.quality)

@@ -1,4 +1,4 @@
-"""Serve releases without daemon, project or ledger: the same server tree, on a state folder that holds nothing else.
+"""Serves releases without daemon, project or ledger: the same server tree, on a state folder of its own.
 
 releases/DIGEST/   the sealed bundles, out of exports or linked from a project's store
 signing.pub        the key that they are signed with
@@ -124,20 +124,20 @@ def serve(options: supervisor.Options, lays: Sequence[Lay], ready: Callable[[lis
 
 
 def _desire(state: Path, environment: str, laid: Sequence[UnpackedRelease]) -> None:
-    """Write down what is to be served; a revision grows when it is another release than before. Raises RefusedError."""
+    """Writes the desired routes; the revision grows when the release changes. Raises RefusedError."""
     named: dict[str, list[Release]] = {}
     for one in laid:
         named.setdefault(one.release.project, []).append(one.release)
     for project in named:
         if len({one.key for one in laid if one.release.project == project}) > 1:
             raise RefusedError(
-                f"the releases of {project} are signed with different keys: they are of two installations",
-                hint="Serve each installation's in a process of its own, with a --state of its own.",
+                f"the releases of {project} are signed with different keys: they come from two installations",
+                hint="Serve each installation's releases in a separate process, with its own --state.",
             )
     for project, releases in named.items():
         if len(releases) > 2 or len({r.digest for r in releases}) < len(releases):
             text = f"{', '.join(r.version for r in releases)} of {project} cannot be served together"
-            raise RefusedError(text, hint="Of one project, name the release that answers, and one other at most.")
+            raise RefusedError(text, hint="Of one project, name the release that answers and at most one other.")
     with full_disk(state):
         keys = sorted({one.sealed_with for one in laid})
         write_whole(state / signing.PUBLIC, "".join(f"{key}\n" for key in keys).encode())

@@ -1,4 +1,4 @@
-"""What an action of a person is: what has to be said with it, who may do it, how it is read and how it is done."""
+"""An action of a person: its fields, who may perform it, how its input is read and how it is performed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Who(StrEnum):
 
 
 class ActionField(msgspec.Struct, frozen=True):
-    """One thing that is said with an action: an option or argument of its command, a key of its body."""
+    """A field of an action: an option or argument of its command, and a key of its request body."""
 
     name: str
     help: str
@@ -43,7 +43,7 @@ class ActionField(msgspec.Struct, frozen=True):
     metavar: str | None = None
 
     def read(self, given: object, verb: str) -> Value:
-        """What was given, in its type; from a command line a number is text still. Raises UsageError."""
+        """Converts the given value to its type; from a command line, a number is still text. Raises UsageError."""
         if given is None and self.default is None and not self.required:
             return None
         if self.kind is FieldKind.NUMBER:
@@ -61,7 +61,10 @@ _KINDS = {FieldKind.TEXT: "text", FieldKind.NUMBER: "a number", FieldKind.FLAG: 
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a person does, by command and by call. All who offer, read, describe or record it go by this one entry."""
+    """Something a person can do, by command or API call.
+
+    Everything that offers, parses, documents or records it reads this entry.
+    """
 
     verb: str  # POST /api/VERB
     command: tuple[str, ...]  # rollout, hold
@@ -69,17 +72,17 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     about: str  # the whole help
     examples: tuple[str, ...]
     answers: tuple[str, ...]  # the keys of what it gives
-    event: str  # the kind of the audit event that it leaves
+    event: str  # the kind of the audit event that it records
     function: str  # module:name; called as (context, actor=..., **fields)
     fields: tuple[ActionField, ...] = ()
     codes: str = "0"  # exit codes beside 2 and 4, in words
     who: Who = Who.ANYBODY
-    while_broken: bool = False  # done though the audit log was changed: what brings back, holds or bars
-    starts_turn: bool = False  # a running daemon looks for a turn to begin at once
+    while_broken: bool = False  # allowed even after the audit log was changed: rollback, hold, abort, withdraw
+    starts_turn: bool = False  # a running daemon checks at once for a turn to start
     timed: bool = False  # its command says how long it took
 
     def read(self, given: Mapping[str, object]) -> dict[str, Value]:
-        """What was said, whole and in its types. Raises UsageError, in the same words for a command and for a call."""
+        """Converts all fields to their types. Raises UsageError with the same message for a command and an API call."""
         known = {field.name for field in self.fields}
         unknown = next((name for name in given if name not in known), None)
         if unknown is not None:
@@ -91,7 +94,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         return {f.name: f.read(given[f.name], self.verb) if f.name in given else f.default for f in self.fields}
 
     def missing(self, field: ActionField) -> UsageError:
-        """What is said where a field that it needs was left out."""
+        """The error for a required field that was left out."""
         return UsageError(f"`{self.verb}` needs `{field.name}`", hint=field.help)
 
     def command_line(self, **said: str) -> str:
@@ -103,15 +106,18 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         return " ".join(words)
 
     def perform(self, context: DeliveryContext, actor: str, values: Mapping[str, Value]) -> dict[str, Any]:
-        """Do it; its events carry the actor. Raises RefusedError where it is not this one's to do, and as its function does."""
+        """Performs the action; its events carry the actor.
+
+        Raises RefusedError when the actor may not, and whatever its function raises.
+        """
         if self.who is Who.PERSON:
-            demand_person(actor)
+            demand_person(actor, *(["decide on data in quarantine"] if self.command[0] == "data" else []))
         module, _, name = self.function.partition(":")
         does: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
         return does(replace(context, actor=actor), actor=actor, **values)
 
 
-def demand_person(actor: str) -> None:
-    """Raises RefusedError for a step: code of a project does not let its own release out."""
+def demand_person(actor: str, what: str = "approve or promote a release") -> None:
+    """Raises RefusedError for a step: a project's code may not release itself, nor its data."""
     if actor.startswith("step:"):
-        raise RefusedError("a step cannot approve or promote a release", hint="A person says so, outside of any turn.")
+        raise RefusedError(f"a step cannot {what}", hint="A person must do it, outside of any turn.")

@@ -1,4 +1,4 @@
-"""What a person may do, by command or by call: roll back, promote, ask for a turn, set the replay's clock.
+"""The functions behind the actions of people: roll back, promote, trigger a turn, set the replay's clock.
 
 Each has its entry in `engine.action_table`.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from noria import config
 from noria.config import Environment
+from noria.data import quarantine_decisions
 from noria.delivery import champion
 from noria.delivery import rollout as stage
 from noria.delivery.approval_store import ApprovalStore
@@ -17,13 +20,17 @@ from noria.delivery.context import DeliveryContext
 from noria.delivery.rollout_record import Rollout, RolloutState
 from noria.delivery.rollout_store import RolloutStore
 from noria.engine.action import demand_person
+from noria.engine.policy_change import policy_change
 from noria.kernel.errors import NotFoundError, RefusedError, UsageError
 from noria.kernel.trigger import TriggerKind
 from noria.kernel.words import plural
 from noria.pipeline.trigger_store import TriggerStore
+from noria.releases.decision_store import DecisionStore
+from noria.releases.policy_store import PolicyStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
 
 
 def environment_named(context: DeliveryContext, name: str | None) -> Environment:
@@ -37,10 +44,11 @@ def environment_named(context: DeliveryContext, name: str | None) -> Environment
 
 
 def roll_back(context: DeliveryContext, environment: str | None, actor: str, to: str | None = None) -> dict[str, object]:
-    """Put the release before back, or the one that is named; a rollout on its way is ended instead, where none is named.
+    """Returns to the previous release, or to the named one.
 
-    What leaves is barred. ``ms`` is from here to the last worker's acknowledgement. To what never served there no way leads back:
-    it goes out, and needs what a promotion needs. Raises NotFoundError, RefusedError.
+    Without a name, a rollout under way is ended instead. The release that stops serving is barred. ``ms`` is from here to the
+    last worker's acknowledgement. A release that never served there cannot be rolled back to: it is promoted, under the rules of
+    a promotion. Raises NotFoundError, RefusedError.
     """
     begun = time.perf_counter()
     target = environment_named(context, environment)
@@ -81,19 +89,25 @@ def promote(
 def _demand_may_go_out(
     context: DeliveryContext, release: Release, target: Environment, actor: str, *, force: bool = False
 ) -> None:
-    """Nothing is frozen, and enough people said yes, this one among them. Raises RefusedError."""
+    """Raises RefusedError during a freeze, or while approvals are missing; this actor's approval is recorded."""
     demand_person(actor)
     frozen = stage.freeze_words(context, target)
     if frozen is not None and not force:
         raise RefusedError(
-            f"nothing goes out until {frozen}",
-            hint=f"`noria promote {release.version} --force` does all the same; a rollback to what served before always may.",
+            f"nothing is released until {frozen}",
+            hint=f"`noria promote {release.version} --force` promotes it anyway; a rollback is always allowed.",
+        )
+    undecided = DecisionStore.of(context).undecided(release.version)
+    if undecided:
+        raise RefusedError(
+            f"{release.version} waits for a person: {'; '.join(decision.asked for decision in undecided)}",
+            hint=f"`noria release accept {release.version} --why REASON` accepts it; `noria rollout abort` declines it.",
         )
     missing = _record_approval(context, release, target, actor)
     if missing:
         raise RefusedError(
-            f"{release.version} needs {plural(missing, 'more approval')} for {target.name}; yours is recorded",
-            hint=f"Others say `noria approve {release.version}`, or promote it.",
+            f"{release.version} needs {plural(missing, 'more approval')} for {target.name}; your approval is recorded",
+            hint=f"Others can run `noria approve {release.version}`, or promote it.",
         )
 
 
@@ -111,6 +125,41 @@ def approve(context: DeliveryContext, release: str, environment: str | None, act
     return _done(target, sealed.version, f"{text}; {missing} more needed" if missing else text, begun) | {"missing": missing}
 
 
+def accept(context: DeliveryContext, release: str, why: str, actor: str) -> dict[str, object]:
+    """Accepts what gates or policy left to a person about a sealed release; a rollout that waits for it goes on by itself."""
+    reason = _reason(why, "accepting a release")
+    with context.ledger.transaction():
+        sealed = ReleaseStore.of(context).get(release)
+        if sealed.barred:
+            text = f"{sealed.version} is barred: {sealed.barred}"
+            raise RefusedError(text, hint=f"`noria release lift {sealed.version}` lifts the bar.")
+        undecided = DecisionStore.of(context).undecided(sealed.version)
+        if not undecided:
+            raise RefusedError(f"nothing about {sealed.version} waits for a decision", hint="`noria status` shows what waits.")
+        for decision in undecided:
+            DecisionStore.of(context).accept(sealed.version, decision.kind, actor, reason)
+        asked = "; ".join(decision.asked for decision in undecided)
+        text = f"{actor} accepts {sealed.version}: {reason} ({asked})"
+        kinds = [str(decision.kind) for decision in undecided]
+        context.event("release.accepted", sealed.version, text, kinds=kinds, why=reason)
+    return {"release": sealed.version, "accepted": kinds, "text": text}
+
+
+def approve_policy(context: DeliveryContext, why: str, actor: str) -> dict[str, object]:
+    """Approves what noria.yaml and contracts in the project's folder change of the policy in force: they judge from now on."""
+    reason = _reason(why, "approving a change of policy")
+    with context.ledger.transaction():
+        change = policy_change(context, config.load(context.home))
+        if change is None:
+            raise RefusedError("the policy of the project's folder is the one in force", hint="`noria policy` shows it.")
+        if change.approval is not None:
+            raise RefusedError(f"{change.approval.actor} approved this change already", hint="`noria run` judges by it.")
+        PolicyStore.of(context).approve(change.before, change.after, change.text, actor, reason)
+        text = f"{actor} approves a change of the policy of {change.since}: {change.text} ({reason})"
+        context.event("policy.approved", change.after, text, before=change.before, after=change.after, why=reason)
+    return {"since": change.since, "changes": change.text, "text": text}
+
+
 def _record_approval(context: DeliveryContext, release: Release, environment: Environment, actor: str) -> int:
     """Record an approval; how many more the environment asks for."""
     with context.ledger.transaction():
@@ -121,17 +170,17 @@ def _record_approval(context: DeliveryContext, release: Release, environment: En
 
 
 def hold(context: DeliveryContext, environment: str | None, actor: str, why: str = "") -> dict[str, object]:
-    """A rollout stays where it is until somebody resumes it; harm still ends it."""
+    """Holds a rollout at its step until somebody resumes it; evidence of harm still ends it."""
     target, rollout, begun = *_under_way(context, environment), time.perf_counter()
     if rollout.state is RolloutState.HELD:
-        text = f"the rollout of {rollout.release} is held already: {rollout.reason}"
-        raise RefusedError(text, hint="`noria rollout resume` goes on with it.")
+        text = f"the rollout of {rollout.release} is already held: {rollout.reason}"
+        raise RefusedError(text, hint="`noria rollout resume` resumes it.")
     text = stage.hold(context, rollout, f"{rollout.release} held by {actor}{f': {why}' if why else ''}")
     return _done(target, rollout.release, text, begun)
 
 
 def resume(context: DeliveryContext, environment: str | None, actor: str) -> dict[str, object]:
-    """A held rollout goes on; patience counts anew."""
+    """Resumes a held rollout; its patience starts again."""
     target, rollout, begun = *_under_way(context, environment), time.perf_counter()
     return _done(target, rollout.release, stage.resume(context, rollout, f"resumed by {actor}"), begun)
 
@@ -159,13 +208,13 @@ def _done(environment: Environment, release: str | None, text: str, begun: float
 
 
 def trigger(context: DeliveryContext, reason: str, actor: str) -> dict[str, object]:
-    """Ask the daemon for a turn."""
+    """Ask the daemon to start a turn."""
     with context.ledger.transaction():
         made = TriggerStore.of(context).add(TriggerKind.MANUAL, f"{actor}: {reason}")
         if made is None:
             raise RefusedError("an equal trigger is already waiting")
         context.event("trigger.seen", made.id, f"manual: {reason} ({actor})")
-    return {"trigger": made.id, "text": f"a turn is asked for: {reason}; the daemon begins it, now or when it starts"}
+    return {"trigger": made.id, "text": f"a turn is requested: {reason}; the daemon starts it, now or when `noria up` runs"}
 
 
 def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> dict[str, object]:
@@ -177,7 +226,7 @@ def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> di
         raise UsageError(f"{at!r} is not a time", hint="Use ISO 8601, as in 2013-04-01T00:00:00+00:00.") from None
     if not 0.0 <= speed <= 1e9:
         raise UsageError(f"speed {speed:g} is not between 0 and a billion")
-    context.ledger.clock.set(context.name, moment.timestamp(), speed, actor)
+    ClockStore.of(context).set(moment.timestamp(), speed, actor)
     told = moment.isoformat()
     return {"at": told, "speed": speed, "actor": actor, "text": f"the project clock stands at {told}, speed {speed:g}"}
 
@@ -185,14 +234,12 @@ def set_clock(context: DeliveryContext, at: str, speed: float, actor: str) -> di
 def withdraw(context: DeliveryContext, release: str, why: str, actor: str) -> dict[str, object]:
     """Bar a sealed release, and turns with its pins, until a person lifts it. Raises RefusedError while it serves somewhere, or
     is on its way."""
-    if not why.strip():
-        raise UsageError("a release is withdrawn for a reason", hint="`--why` tells it.")
-    reason = f"withdrawn by {actor}: {' '.join(why.split())}"
-    with context.ledger.transaction():  # nothing is promoted in between
+    reason = f"withdrawn by {actor}: {_reason(why, 'withdrawing a release')}"
+    with context.ledger.transaction():  # so that nothing is promoted in between
         sealed = ReleaseStore.of(context).get(release)
         if sealed.barred:
             raise RefusedError(
-                f"{sealed.version} is barred already: {sealed.barred}", hint=f"`noria release lift {sealed.version}`."
+                f"{sealed.version} is already barred: {sealed.barred}", hint=f"`noria release lift {sealed.version}`."
             )
         _refuse_in_use(context, sealed)
         ReleaseStore.of(context).bar(sealed.version, reason)
@@ -205,7 +252,7 @@ def _refuse_in_use(context: DeliveryContext, release: Release) -> None:
         if route.champion == release.digest:
             raise RefusedError(
                 f"{release.version} serves {route.environment}",
-                hint=f"`noria rollback --environment {route.environment}` puts an earlier release back, and bars this one.",
+                hint=f"`noria rollback --environment {route.environment}` returns to an earlier release, and bars this one.",
             )
         if route.project == context.name and route.candidate == release.digest:
             raise _on_its_way(release, route.environment)
@@ -219,6 +266,36 @@ def _on_its_way(release: Release, environment: str) -> RefusedError:
         f"{release.version} is being rolled out to {environment}",
         hint=f"`noria rollout abort --environment {environment}` ends that, and bars it.",
     )
+
+
+def release_delivery(context: DeliveryContext, delivery: str, why: str, actor: str) -> dict[str, object]:
+    """Let a refused file in as it is: it becomes part of its dataset, and a turn is asked for where data starts turns."""
+    project = config.load(context.home)
+    refused, made = quarantine_decisions.release(
+        replace(context, actor=actor), project, delivery, _reason(why, "releasing a file")
+    )
+    if "data" in project.retrain.on:
+        with context.ledger.transaction():
+            asked = TriggerStore.of(context).add(TriggerKind.DATA, f"{refused.name} was released from quarantine")
+            assert asked is not None, "without a key for it, no trigger is the same as another"
+            context.event("trigger.seen", asked.id, f"{asked.kind}: {asked.reason}")
+    text = f"{refused.name} {made.reason}; {plural(made.rows_passed, 'row')} of it are part of {refused.dataset} now"
+    found = {"delivery": refused.id, "name": refused.name, "dataset": refused.dataset, "accepted_as": made.id}
+    return found | {"rows": made.rows_passed, "text": text}
+
+
+def discard_delivery(context: DeliveryContext, delivery: str, why: str, actor: str) -> dict[str, object]:
+    """Say that a refused file will not come again: its rows go with the next collection."""
+    refused = quarantine_decisions.discard(replace(context, actor=actor), delivery, _reason(why, "discarding a file"))
+    text = f"{refused.name} discarded by {actor}; `noria gc` deletes its rows"
+    return {"delivery": refused.id, "name": refused.name, "dataset": refused.dataset, "text": text}
+
+
+def _reason(why: str, what: str) -> str:
+    """The reason that a person gives, on one line. Raises UsageError without one."""
+    if not why.strip():
+        raise UsageError(f"{what} needs a reason", hint="Give it with `--why`: it is shown with the decision for ever.")
+    return " ".join(why.split())
 
 
 def lift(context: DeliveryContext, release: str, actor: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Put a delivery line together from a project's home."""
+"""Builds a project's delivery line from its home folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from noria.releases import signing
 from noria.serving.client import Server
 from noria.storage.blobs import BlobStore
 from noria.storage.context import Progress, silent
-from noria.storage.disk import state_folder
+from noria.storage.disk import fix_state_folder, state_folder
 from noria.storage.ledger import Ledger
 from noria.storage.locks import Locks
 
@@ -30,7 +30,7 @@ MOST_WARM = 64  # step processes that wait: each holds up to 270 MB
 
 
 class OnDemand:
-    """An executor that is made when there is work: most commands and many turns have none."""
+    """An executor that is created when there is work: most commands and many turns have none."""
 
     def __init__(self, make: Callable[[], Executor]) -> None:
         self._make = make
@@ -54,14 +54,13 @@ class OnDemand:
 
 
 def _processes(size: int, places: Places) -> Executor:
-    from noria.pipeline.executors.local import LocalExecutor  # psutil: only who runs steps needs it
-    from noria.pipeline.executors.pool import Pool
+    from noria.pipeline.executors import local, pool  # psutil: only who runs steps needs it
 
-    return LocalExecutor(Pool(size=size), places)
+    return local.LocalExecutor(pool.Pool(size=size), places)
 
 
 def warm_pool_size(usual: int) -> int:
-    """How many step processes wait for work: as NORIA_WARM says, for a machine of little memory; else ``usual``, at least one.
+    """How many step processes are kept warm: NORIA_WARM, for machines with little memory, else ``usual``, at least one.
 
     Raises UsageError.
     """
@@ -78,8 +77,13 @@ def warm_pool_size(usual: int) -> int:
 def assemble(
     home: Path, *, actor: str = "engine", progress: Progress = silent, warm: int = 0, state: Path | None = None
 ) -> DeliveryContext:
-    """The line of the project in ``home``; ``warm`` step processes are kept ready once there is work, or what NORIA_WARM says."""
+    """Builds the delivery line of the project in ``home``.
+
+    Once there is work, ``warm`` step processes (or NORIA_WARM) are kept ready.
+    """
     project = config.load(home)
+    if state is None:
+        fix_state_folder(home)
     folder = state or state_folder(home)
     size = warm_pool_size(warm)
     logs.demand_settings()

@@ -1,4 +1,4 @@
-"""Rebuild a release from what was recorded, with every step cache off, in a new folder, and compare.
+"""Rebuilds a release from its record in a new folder, without cached steps, and compares.
 
 What is compared: the bytes that each step leaves, the model, the metrics (``agreement``), the environment.
 """
@@ -25,7 +25,7 @@ from noria.delivery.driver import Embedded
 from noria.delivery.private_server import private_server
 from noria.evaluation.evaluate import evaluate
 from noria.kernel.errors import NoriaError, RefusedError
-from noria.kernel.words import size
+from noria.kernel.words import plural, size
 from noria.pipeline import environment, git, interpreters
 from noria.pipeline.context import PinnedRun
 from noria.pipeline.executors.local import LocalExecutor
@@ -64,7 +64,7 @@ _AS_IT_COMES = ReproduceOptions()
 
 
 class Reproduction(msgspec.Struct, frozen=True):
-    """What came out. ``agrees``: every metric is within ``tolerance``; ``bytes_agree``: the model is the same, byte for byte."""
+    """The result. ``agrees``: every metric is within ``tolerance``; ``bytes_agree``: the model is the same, byte for byte."""
 
     release: str
     agrees: bool
@@ -90,12 +90,12 @@ class _Recipe(msgspec.Struct, frozen=True):
     release: Release
     bundle: Bundle
     context: DeliveryContext  # of the new store
-    outputs: BlobStore  # where what the steps left then may still be
+    outputs: BlobStore  # where the original results of the steps may still be
     key: str = ""
 
 
 def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: ReproduceOptions = _AS_IT_COMES) -> Reproduction:
-    """A release of this line's store, in ``folder``.
+    """Reproduces a release of this project's store in ``folder``.
 
     Raises RefusedError when ``folder`` is not empty or data was erased, CorruptBlobError when it was damaged.
     """
@@ -118,7 +118,7 @@ def reproduce(context: DeliveryContext, release: Release, folder: Path, asked: R
 
 
 def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: ReproduceOptions, progress: Progress) -> Reproduction:
-    """A release that was exported to ``path``, in ``folder``; neither its store nor its project is needed.
+    """Reproduces an exported release in ``folder``, without its store or project.
 
     Raises as ``export_reader.unpack``, and RefusedError when the file was exported without its data.
     """
@@ -127,13 +127,13 @@ def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Repro
     facts = unpacked.facts
     _demand_recorded(facts.release)
     if facts.left_out:
-        absent = ", ".join(f"{name} ({a.files:,} files, {size(a.size_bytes)})" for name, a in facts.left_out.items())
+        absent = ", ".join(f"{name} ({plural(a.files, 'file')}, {size(a.size_bytes)})" for name, a in facts.left_out.items())
         raise RefusedError(
             f"{facts.release.version} was exported without its data: {absent}",
             where=path.name,
             hint="Export it again without --without-data, where its store is.",
         )
-    progress(f"{facts.release.version} of {facts.release.project}, signed with {facts.key}; its code runs now, as you")
+    progress(f"{facts.release.version} of {facts.release.project}, signed with {facts.key}; its code now runs as you")
     state = folder / ".noria"
     fresh = _fresh_line(facts.release, state, unpacked.snapshots, unpacked.blobs, progress)
     recipe = _Recipe(facts.release, unpacked.bundle, fresh, unpacked.blobs, facts.key)
@@ -142,7 +142,7 @@ def reproduce_file(path: Path, folder: Path, keys: Collection[str], asked: Repro
 
 def _demand_recorded(release: Release) -> None:
     if release.imported:
-        hint = f"`noria show {release.version}` tells which file it came from."
+        hint = f"`noria show {release.version}` shows the file it came from."
         raise RefusedError(f"{release.version} was imported: nobody recorded how its model was made", hint=hint)
 
 
@@ -154,7 +154,7 @@ def _demand_empty(folder: Path) -> None:
 def _fresh_line(
     release: Release, state: Path, snapshots: Sequence[Snapshot], blobs: BlobStore, progress: Progress
 ) -> DeliveryContext:
-    """A line with a store of its own, and nothing in it but the pinned data. Its home is the sealed tree."""
+    """Builds a delivery line with a separate store that holds only the pinned data. Its home is the sealed tree."""
     home = state / "worktrees" / _commit(release)
     ledger = Ledger.open(state)
     ledger.projects.ensure(release.project, str(home))
@@ -183,14 +183,14 @@ def _commit(release: Release) -> str:
 
 
 def _make_and_compare(recipe: _Recipe, folder: Path, root: Path, asked: ReproduceOptions) -> Reproduction:
-    """Make the model again in the environment that is asked for, and compare."""
+    """Builds the model again in the requested environment, and compares."""
     project = _lay_out(recipe, recipe.context.home)
     around = _surroundings(recipe, project, root, asked)
     context = replace(recipe.context, executor=LocalExecutor(Pool(size=1, interpreter=around.python), recipe.context.places))
     pinned_run = _sheet(context, recipe, project, around.record)
     try:
         made = package(context, pinned_run, train(context, pinned_run))
-        measured, _ = evaluate(context, pinned_run, made, None, private_server)
+        measured = evaluate(context, pinned_run, made, None, private_server).evaluation
         found = agreement.of_steps(context, pinned_run, export.recorded_steps(recipe.bundle.folder), recipe.outputs)
         diverged = agreement.divergence(context, pinned_run, found, around.matter)
     finally:
@@ -272,7 +272,7 @@ def _surroundings(recipe: _Recipe, project: Project, root: Path, asked: Reproduc
 
 
 def _lay_out(recipe: _Recipe, tree: Path) -> Project:
-    """The sealed code as the tree of its commit, without what its steps left in it; what Git ignores there stays ignored."""
+    """Lays out the sealed code as the tree of its commit, without files that its steps wrote; what Git ignores stays ignored."""
     tree.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(recipe.bundle.folder / CODE, tree, symlinks=True)
     with contextlib.suppress(NoriaError):  # without Git nothing is ignored
@@ -307,6 +307,6 @@ def _sheet(context: DeliveryContext, recipe: _Recipe, project: Project, record: 
         pins=recipe.bundle.pins,
         sealed=recipe.bundle.folder / CODE,
     )
-    kept = recipe.bundle.folder / "evidence" / "tables.json"  # releases of before have none: their files tell their types
+    kept = recipe.bundle.folder / "evidence" / "tables.json"  # older releases have none: the files say their types
     pinned_run.tables = msgspec.json.decode(kept.read_bytes(), type=dict[str, TableType]) if kept.is_file() else {}
     return pinned_run

@@ -1,4 +1,4 @@
-"""The trigger watcher notices commits, files and due schedules, and writes each down as a trigger, once."""
+"""The trigger watcher notices commits, files and due schedules, and records each once as a trigger."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from noria.delivery.context import DeliveryContext
 from noria.kernel import logs, names
 from noria.kernel.errors import ConfigError, DataError, NoriaError
 from noria.kernel.trigger import TriggerKind
+from noria.kernel.words import plural
 from noria.pipeline import git, pin
 from noria.pipeline.trigger_store import TriggerStore
+from noria.storage.clock import ClockStore
 
-CODE_RETRY_S = 10.0  # a repository that cannot be read is looked at again after so long
-SINGLY = 20  # files of a dataset that arrive together and get a trigger each
+CODE_RETRY_S = 10.0  # a repository that cannot be read is tried again after this long
+SINGLY = 20  # so many files of a dataset that arrive together get a trigger each; more share one
 
 
 class TriggerWatcher:
-    """Looks at the watched branch, the data sources and the schedule. Each look is cheap when nothing changed."""
+    """Checks the watched branch, the data sources and the schedule. A check is cheap when nothing changed."""
 
     def __init__(self, context: DeliveryContext) -> None:
         self.context = context
-        self._told: dict[str, set[str]] = {}  # dataset -> changes that were told and wait for their delivery
-        self._next: dict[str, float] = {}  # dataset that is not on this machine -> when it is looked at again
-        self._unreadable: dict[str, str] = {}  # dataset -> what was said of it
+        self._told: dict[str, set[str]] = {}  # dataset -> changes that have a trigger and wait for their delivery
+        self._next: dict[str, float] = {}  # dataset of a remote source -> when it is checked again
+        self._unreadable: dict[str, str] = {}  # dataset -> the problem that was reported
         self._commit = ""
-        self._branch = ""  # that was followed last
-        self._code_at = 0.0  # when a repository from afar is asked again
-        self._unseen = ""  # what was said of a repository that cannot be followed
+        self._branch = ""  # the branch that was followed last
+        self._code_at = 0.0  # when a remote repository is asked again
+        self._unseen = ""  # the reported problem of a repository that cannot be followed
         self._scheduled_until: float | None = None
         self._complaint = ""
 
     def look(self) -> int:
-        """The number of new triggers."""
+        """Records what is new; returns the number of new triggers."""
         try:
             project = config.load(self.context.home)
             self.context.ledger.database.hide = project.masked
@@ -51,18 +53,21 @@ class TriggerWatcher:
         return found
 
     def _complain(self, error: NoriaError) -> int:
-        """Say once that the project file cannot be read; the last good release keeps serving."""
+        """Reports once that the project file cannot be read; the champion keeps serving."""
         if str(error) != self._complaint:
             self._complaint = str(error)
             self.context.event("project.unreadable", self.context.name, str(error))
         return 0
 
     def commits(self, project: Project) -> int:
-        """The watched branch stands on another commit. What cannot be followed is said once, and looked at again."""
+        """Records a trigger when the watched branch has a new commit.
+
+        A branch that cannot be followed is reported once and tried again.
+        """
         if "code" not in project.retrain.on:
             return 0
         try:
-            found = self._code(project)
+            found = self._watched_branch(project)
         except NoriaError as error:
             self._code_at = max(self._code_at, time.monotonic() + CODE_RETRY_S)
             if str(error) != self._unseen:
@@ -72,7 +77,7 @@ class TriggerWatcher:
         self._unseen = ""
         return found
 
-    def _code(self, project: Project) -> int:
+    def _watched_branch(self, project: Project) -> int:
         now, watch = time.monotonic(), project.git
         if now < self._code_at:
             return 0
@@ -88,12 +93,12 @@ class TriggerWatcher:
             self._branch = branch
         if commit is None or commit == self._commit:
             return 0
-        told = self._tell_commit(repository, commit)
+        told = self._trigger_commit(repository, commit)
         self._commit = commit
         return told
 
-    def _tell_commit(self, repository: Path, commit: str) -> int:
-        """Once, and again each time the branch comes back to it."""
+    def _trigger_commit(self, repository: Path, commit: str) -> int:
+        """Records a trigger for a commit: once, and again each time the branch returns to it."""
         before = TriggerStore.of(self.context).newest_commit()
         text = f"commit {commit[:10]}: {git.commit_info(repository, commit).subject}"
         if before is None:
@@ -104,20 +109,20 @@ class TriggerWatcher:
         if git.contains(repository, commit, earlier) is False:
             back = git.contains(repository, earlier, commit)
             moved = "went back to it" if back else "was rewritten, or another one is followed"
-            text += f" (the branch {moved}: it is without {earlier[:10]}, which came before)"
+            text += f" (the branch {moved}: it no longer holds {earlier[:10]}, its former head)"
         return self._trigger(TriggerKind.PUSH, text, f"commit:{commit}") or self._trigger(
             TriggerKind.PUSH, text, f"commit:{commit}:after:{trigger}"
         )
 
     def data(self, project: Project) -> int:
-        """Files that arrived whole and that no delivery has judged."""
+        """Records triggers for files that have arrived completely and that no delivery covers."""
         if "data" not in project.retrain.on:
             return 0
         found = 0
         for source in project.data.values():
             if served_predictions.is_log(source.source):
                 continue
-            if self._due(source):
+            if self._due_sources(source):
                 try:
                     found += self._dataset(source)
                     self._unreadable.pop(source.name, None)
@@ -125,8 +130,8 @@ class TriggerWatcher:
                     self._complain_of(source, error)
         return found
 
-    def _due(self, source: DataSource) -> bool:
-        """Sources on this machine are looked at each time, others as often as their ``every`` says."""
+    def _due_sources(self, source: DataSource) -> bool:
+        """Yields the sources to check now: local ones each time, remote ones as often as their ``every`` says."""
         if sources.nearby(source):
             return True
         now = time.monotonic()
@@ -136,7 +141,7 @@ class TriggerWatcher:
         return True
 
     def _dataset(self, source: DataSource) -> int:
-        """News are told without being read: that is for whoever takes them in."""
+        """Records triggers for new files of a dataset without reading them; the turn reads them."""
         looked = arrivals.connect(self.context, source)
         before, still, fresh = self._told.get(source.name, set()), set(), []
         for found in arrivals.news(self.context, source, looked):
@@ -147,28 +152,28 @@ class TriggerWatcher:
                 fresh.append((found.name, change))
             still.add(change)
         self._told[source.name] = still
-        return self._tell(source, fresh)
+        return self._trigger_files(source, fresh)
 
-    def _tell(self, source: DataSource, fresh: Sequence[tuple[str, str]]) -> int:
-        """A trigger for each file, or one for many. The change of a file is part of what is never told twice."""
+    def _trigger_files(self, source: DataSource, fresh: Sequence[tuple[str, str]]) -> int:
+        """Records a trigger for each file, or one for many. The same change of a file never gets two triggers."""
         if len(fresh) > SINGLY:
             together = names.digest_bytes("\n".join(change for _, change in fresh).encode())
             return self._trigger(
-                TriggerKind.DATA, f"{source.name}: {len(fresh):,} files arrived", f"data:{source.name}:{together}"
+                TriggerKind.DATA, f"{source.name}: {plural(len(fresh), 'file')} arrived", f"data:{source.name}:{together}"
             )
         return sum(self._trigger(TriggerKind.DATA, f"{name} arrived", f"data:{source.name}:{change}") for name, change in fresh)
 
     def _complain_of(self, source: DataSource, error: DataError) -> None:
-        """Say once that a source cannot be read; it is looked at again, and the others as ever."""
+        """Reports once that a source cannot be read. It is tried again; other sources are unaffected."""
         if self._unreadable.get(source.name) != str(error):
             self._unreadable[source.name] = str(error)
             self.context.event("data.unreadable", source.name, f"{source.name}: {error}")
 
     def schedule(self, project: Project) -> int:
-        """The cron line came due on the project clock since the last look."""
+        """Records a trigger when the cron line came due on the project clock since the last check."""
         if project.retrain.schedule is None:
             return 0
-        now = self.context.ledger.clock.now(self.context.name)
+        now = ClockStore.of(self.context).now()
         since, self._scheduled_until = self._scheduled_until or now, now
         due = next(CronSim(project.retrain.schedule, datetime.fromtimestamp(since, UTC)))
         if due.timestamp() > now:

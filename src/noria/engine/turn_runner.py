@@ -1,4 +1,4 @@
-"""Turns, one at a time per project: take what is pending, run it under a lease, resume what a crash left."""
+"""Runs turns, one at a time per project: takes the pending triggers, runs a turn under a lease, reruns interrupted turns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from noria import config
 from noria.delivery.context import DeliveryContext
 from noria.engine import turn as line_of_stages
+from noria.engine import turn_end
 from noria.kernel import logs
 from noria.kernel.errors import CorruptBlobError, DiskFullError, NoriaError
 from noria.kernel.trigger import TriggerKind
@@ -19,31 +20,31 @@ from noria.pipeline.steps import thrown_away
 from noria.pipeline.trigger_store import TriggerStore
 from noria.pipeline.turn_record import Turn
 from noria.pipeline.turn_store import TurnStore
+from noria.storage.clock import ClockStore
 from noria.storage.disk import FULL, disk_full, unwritable
 from noria.storage.lease import HeldJob
 
 _log = logs.get_logger("noria.engine")
 
 AGAIN = " (again, as the disk was full)"
-MENDED = 10  # damaged results that one turn throws away
+MENDED = 10  # damaged results that one turn may discard
 
 
 def waiting(context: DeliveryContext) -> Reason | None:
-    """Why the pending triggers do not start a turn now; None when they may."""
+    """Returns why the pending triggers may not start a turn now; None when they may."""
     pending = TriggerStore.of(context).pending()
     project = config.load(context.home)
     kinds, starts = [t.kind for t in pending], recent_starts(context, project)
-    return judge_rate_limit.wait_for(project.retrain, kinds, starts, context.ledger.clock.now(context.name))
+    return judge_rate_limit.wait_for(project.retrain, kinds, starts, ClockStore.of(context).now())
 
 
 def resting(context: DeliveryContext) -> bool:
-    """Whether the pending triggers wait only for room on the disk, and it is too early to try again."""
+    """Whether the pending triggers wait only for disk space, and it is too early to retry."""
     return judge_rate_limit.rest_s(TriggerStore.of(context).pending(), time.time()) > 0
 
 
 def turn_once(context: DeliveryContext) -> Turn | None:
-    """Resume the unfinished turn, or start one from the pending triggers; None when there is nothing to do
-    or another engine is at it."""
+    """Reruns an unfinished turn, or starts one from the triggers; None when there is nothing to do or another engine works."""
     unfinished = TurnStore.of(context).unfinished()
     if not unfinished and not TriggerStore.of(context).pending():
         return None
@@ -58,15 +59,15 @@ def turn_once(context: DeliveryContext) -> Turn | None:
         if ended is not None:
             told = logs.facts(turn=ended.number, outcome=str(ended.outcome), release=ended.release)
             _log.debug(f"turn {ended.number} ended: {ended.outcome}", extra=told)
-        held.done(str(ended.outcome) if ended else "nothing to do")
+        held.finish(str(ended.outcome) if ended else "nothing to do")
     return ended
 
 
 def run(context: DeliveryContext, started: Turn, by_itself: bool = False) -> Turn:
-    """One turn; an error that Noria raises on purpose ends it with words.
+    """Runs one turn; an error that Noria raises on purpose ends it with a message.
 
-    A damaged result of a step is thrown away, and the turn told again: it makes that one anew. Where nobody asked by hand
-    (``by_itself``), what met a full disk is asked for again.
+    A damaged step result is discarded and the turn rerun, which makes the result again. A turn that started by itself
+    (``by_itself``) and met a full disk is triggered again.
     """
     try:
         for _ in range(MENDED):
@@ -86,8 +87,8 @@ def run(context: DeliveryContext, started: Turn, by_itself: bool = False) -> Tur
 
 
 def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: bool) -> Turn:
-    """End a turn in words. What it was for is asked for again where only the disk was full: for as long as that lasts."""
-    ended = line_of_stages.fail(context, started, error)
+    """Ends a turn with a message. If only the disk was full, its triggers are recorded again, for as long as that lasts."""
+    ended = turn_end.fail(context, started, error)
     full = os.strerror(errno.ENOSPC) in str(error)  # a step's own error comes as text
     if by_itself and (isinstance(error, DiskFullError) or full):
         for trigger in TriggerStore.of(context).of_turn(started.id):
@@ -98,15 +99,15 @@ def _end(context: DeliveryContext, started: Turn, error: NoriaError, by_itself: 
 
 
 def _defect_error(context: DeliveryContext, error: BaseException) -> NoriaError:
-    """The sentence for a defect; its traceback goes to the log."""
+    """Returns the message for a defect; its traceback goes to the log."""
     logs.outlive(_log, context.state / "daemon.log", "a turn", error)
-    return NoriaError(f"something broke inside Noria ({type(error).__name__})", where=str(context.state / "daemon.log"))
+    return NoriaError(f"an internal error in Noria ({type(error).__name__})", where=str(context.state / "daemon.log"))
 
 
 def turn_by_hand(context: DeliveryContext, reason: str) -> Turn:
-    """A turn here and now, of the code as it stands in the home; whatever is pending goes with it.
+    """Runs a turn now with the code as it is in the home, and takes all pending triggers with it.
 
-    Waits for the turn that another engine has in hand. What a crash left is finished first.
+    Waits for another engine's turn, and finishes an interrupted turn first.
     """
     told = False
     while True:
@@ -125,5 +126,5 @@ def turn_by_hand(context: DeliveryContext, reason: str) -> Turn:
         started = TurnStore(mine.ledger, context.name).start()
         assert started is not None, "a trigger was just added under the lease"
         ended = run(mine, started)
-        held.done(str(ended.outcome))
+        held.finish(str(ended.outcome))
     return ended

@@ -1,53 +1,53 @@
-"""Evaluate: candidate and champion, each through its own sealed form, on the same raw held-out rows."""
+"""Evaluate: scores candidate and champion, each in its own sealed form, on the same raw held-out rows."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
+from noria.config.gate import NONE, is_step_metric
 from noria.evaluation import judge_gate as judge
+from noria.evaluation.behaviours import add_behaviours
+from noria.evaluation.custom_metrics import add_custom_metrics
 from noria.evaluation.latency import LatencyMeter, LatencyRounds, ServeCandidate
 from noria.evaluation.scores import ComparedRelease, Scores
 from noria.kernel.errors import NoriaError, StepError
 from noria.kernel.tasks import find_metric
-from noria.pipeline import environment, steps
+from noria.pipeline import environment, recording, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.orders import TaskInputs
 from noria.pipeline.run import StepState
 from noria.releases.bundle import read_manifest, stored_bundle
-from noria.releases.evidence import Evaluation
+from noria.releases.evidence import Evaluation, Measured
 from noria.releases.packaging import Package
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 
-if TYPE_CHECKING:
-    from noria.releases.evidence import Reference
-
 
 def evaluate(
     context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None, serve: ServeCandidate
-) -> tuple[Evaluation, Reference]:
-    """Measure the candidate; where a champion exists, compare both on the same rows. ``serve`` starts the server that its
-    latency is measured on, where a gate asks for it."""
-    if not judge.asks_for_latency(pinned_run.project.gates):
+) -> Measured:
+    """Measures the candidate, and compares it with the champion, if there is one, on the same rows.
+
+    ``serve`` starts the server for measuring latency, if a gate needs it.
+    """
+    if not judge.asks_for_latency(pinned_run.judging.gates):
         return _score_and_compare(context, pinned_run, package, champion)
-    with serve(context, pinned_run, package) as private:  # it starts while models are scored
-        evaluation, reference = _score_and_compare(context, pinned_run, package, champion)
-        return _with_latency(context, pinned_run, private, evaluation), reference
+    with serve(context, pinned_run, package) as private:  # it starts up while models are scored
+        measured = _score_and_compare(context, pinned_run, package, champion)
+        return replace(measured, evaluation=_with_latency(context, pinned_run, private, measured.evaluation))
 
 
-def _score_and_compare(
-    context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None
-) -> tuple[Evaluation, Reference]:
-    best = best_so_far(context, [gate.metric for gate in pinned_run.project.gates if gate.best])
+def _score_and_compare(context: PipelineContext, pinned_run: PinnedRun, package: Package, champion: Release | None) -> Measured:
+    own = {name: metric.greater_is_better for name, metric in pinned_run.project.metrics.items()}
+    best = best_so_far(context, judge.best_metrics(pinned_run.judging.gates), own)
     with ThreadPoolExecutor(3) as pool:
         mine = pool.submit(_score, context, pinned_run, f"run:{pinned_run.run_id}", package.model, package, "score.candidate")
         theirs = pool.submit(_rival, context, pinned_run, package, champion, "score.champion")
@@ -61,16 +61,24 @@ def _score_and_compare(
 
     if best is not None and (second is None or second.scores.predictions is None):
         second = serving  # the champion is the best, or the best cannot be compared on these rows
-    return measure.measure(pinned_run, package, candidate, serving, second)
+    measured = measure.measure(pinned_run, package, candidate, serving, second)
+    whole = add_custom_metrics(context, pinned_run, package, measured.evaluation, candidate, serving, second)
+    whole = add_behaviours(context, pinned_run, package, whole)
+    if any(is_step_metric(gate.metric) for gate in pinned_run.judging.gates):
+        whole = replace(whole, step_metrics=recording.gather(context, pinned_run).metrics)
+    return replace(measured, evaluation=whole)
 
 
 def _with_latency(context: PipelineContext, pinned_run: PinnedRun, private: LatencyMeter, evaluation: Evaluation) -> Evaluation:
-    """The evaluation with the latency that a gate asks for: measured now, for this verdict alone, and once more where the
-    verdict hangs on it. What was measured when the model was packaged may be another day's, and was no request."""
+    """Adds the latency that a gate needs.
+
+    It is measured now, and once more if the verdict depends on it: the figure from packaging may be old, and was not measured
+    over HTTP.
+    """
     first = private.measure()
     found = _set_latency(evaluation, first)
-    if judge.hangs_on_latency(pinned_run.project.gates, found):
-        context.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measured again")
+    if judge.hangs_on_latency(pinned_run.judging.gates, found):
+        context.progress(f"latency: {found.latency_p99_ms:.3g} ms is near the gate: measuring again")
         found = _set_latency(evaluation, first, private.measure())
     return found
 
@@ -81,9 +89,10 @@ def _set_latency(evaluation: Evaluation, *timed: LatencyRounds) -> Evaluation:
     return replace(evaluation, latency_p50_ms=middle[0], latency_p99_ms=middle[1], latency_rounds_ms=tuple(p99))
 
 
-def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | None:
+def best_so_far(context: PipelineContext, metrics: Sequence[str], own: Mapping[str, bool] = NONE) -> Release | None:
     """The best of the releases that are neither barred nor gone, by the first of ``metrics``; None where none is asked for.
 
+    ``own``: of the project's own metrics, whether greater is better.
     Each release was compared with the best before it, on the same rows: so the newest is the best, or that one is.
     """
     if not metrics:
@@ -100,7 +109,8 @@ def best_so_far(context: PipelineContext, metrics: Sequence[str]) -> Release | N
     if before not in here or difference is None:
         return newest
     metric = find_metric(metrics[0])
-    better = difference >= 0 if metric is not None and metric.greater_is_better else difference <= 0
+    greater_is_better = own.get(metrics[0], False) if metric is None else metric.greater_is_better
+    better = difference >= 0 if greater_is_better else difference <= 0
     return newest if better else here[before]
 
 
@@ -124,7 +134,7 @@ def _rival(
 
 
 def _overlap(bundle: Path, package: Package) -> str:
-    """Why the champion may not be measured on these rows: it was trained on some of them."""
+    """Returns why the champion may not be measured on these rows, such as that it was trained on some of them."""
     training = bundle / "evidence" / "training.json"
     if not training.is_file():
         return "its training record is missing"
@@ -137,7 +147,7 @@ def _overlap(bundle: Path, package: Package) -> str:
 
 
 def _score(context: PipelineContext, pinned_run: PinnedRun, tree: str, identity: str, package: Package, name: str) -> Scores:
-    """Score through the sealed form, in a process of its own with the sealed code and nothing else of the project."""
+    """Scores the sealed form in a separate process, with the sealed code and nothing else of the project."""
     record = steps.perform(context, pinned_run, _order(context, pinned_run, tree, identity, package, name))
     if record.state is StepState.FAILED:
         return Scores(None, record.reason.text.splitlines()[0])
@@ -145,7 +155,7 @@ def _score(context: PipelineContext, pinned_run: PinnedRun, tree: str, identity:
 
     files = steps.output(context, record).files
     called = np.load(context.blobs.path(files["called"]), allow_pickle=False) if "called" in files else None
-    return Scores(np.load(context.blobs.path(files["scores"]), allow_pickle=False), "", called)
+    return Scores(np.load(context.blobs.path(files["scores"]), allow_pickle=False), "", called, files["scores"])
 
 
 def _order(
@@ -157,7 +167,7 @@ def _order(
     facts = StepFacts(
         code=identity,
         inputs={"holdout": package.holdout_digest},
-        # the same model may be called by another rule
+        # the same model may use another decision rule
         params={"decision": repr(msgspec.to_builtins(rule))} if rule is not None else {},
         environment=environment.digest(pinned_run.environment),
     )

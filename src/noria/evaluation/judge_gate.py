@@ -13,29 +13,54 @@ What a gate means:
   2%`` lets it be worse by that much.
 - ``best`` in the place of ``champion``: the best release so far. Many small steps down, each within a margin of the champion
   before, end there. Where no release of before can be scored on these rows, it is the champion.
-- ``worst(metric, by=column) >= x``: the worst of the slices that have 50 rows and 10 of each class; smaller ones are named.
+- A gate on the champion that lets something be lost (``champion - m``, ``no worse than champion``) is held against the best
+  release so far, too, where that is another and no gate on ``best`` names the metric: ANCHORED times the margin may be lost to it
+  in all, however many releases came between.
+- ``worst(metric, by=column) >= x``: fails when a slice is shown to be below x; see ``judge_slices``.
+- ``gap(metric, by=column) <= x``: fails when two slices are shown to differ by more than x; see ``judge_gap``.
+- ``step.metric >= x``: the number that a step of the project wrote in this run. Where it wrote none, there is not enough data.
 
 ``<=`` mirrors each. Bounds are one-sided, at the gate's confidence (95 % unless told otherwise).
+
+Of several gates that fail only what is shown (``no worse than``, ``worst`` and ``gap``), each is one more chance to refuse a good
+model by mistake: they share the 5 % by Holm's correction. The others share nothing: a release must pass each of them, so that a
+bad one passes all no more often than it passes the one that it should fail.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 from msgspec.structs import replace
 
+from noria.evaluation import judge_gap, judge_slices
+from noria.evaluation.gate_words import (
+    EACH_CLASS,
+    ROWS,
+    bounds_words,
+    few_groups_reason,
+    few_units_reason,
+    has_few_groups,
+    lack_words,
+    move_bounds,
+    number_words,
+    rows_words,
+    undecided_reason,
+    units,
+    worse_p_value,
+)
+from noria.evaluation.judge_sample_size import bounds_remedy, counts_remedy
 from noria.kernel.policy import Gate
+from noria.kernel.task_definition import BoundsKind
 from noria.kernel.tasks import find_metric
 from noria.kernel.verdict import GateVerdict, Outcome, Reason, Verdict, combine
-from noria.kernel.words import percent
+from noria.kernel.words import percent, plural
 from noria.releases.evidence import Evaluation
+from noria.stats import holm
 from noria.stats.measures import Comparison, Measure
 
-ROWS = 50
-EACH_CLASS = 10
-NAMED = 5  # slices spelled out in a sentence; the rest are counted
+ANCHORED = 2.0  # times the margin to the champion is allowed to the best release so far
 FIELDS = ("latency_p50_ms", "latency_p99_ms", "model_size_mb", "rows")  # read from the evaluation itself: no bounds
 LATENCIES = frozenset({"latency_p50_ms", "latency_p99_ms"})
 
@@ -44,7 +69,36 @@ def judge(gates: Sequence[Gate], evaluation: Evaluation) -> Verdict:
     """Every gate gives one reason, in the project's order."""
     if not gates:
         return combine((Reason("gate.none", "no gates are set"),))
-    return combine(tuple(_gate(gate, evaluation) for gate in gates))
+    anchors = [_anchor(gate, gates, evaluation) for gate in gates]
+    alphas = _alphas(gates, evaluation, anchors)
+    each_gate = zip(gates, alphas, anchors, strict=True)
+    return combine(tuple(_gate(gate, evaluation, alpha, anchor) for gate, alpha, anchor in each_gate))
+
+
+def _alphas(gates: Sequence[Gate], evaluation: Evaluation, anchors: Sequence[Comparison | None]) -> list[float]:
+    """How likely each gate may fail by mistake: its own level, or its part of it among gates that fail only what is shown."""
+    found = [1 - gate.confidence for gate in gates]
+    each_p = [_refusal_p_value(gate, evaluation, anchor) for gate, anchor in zip(gates, anchors, strict=True)]
+    p_values = {at: p for at, p in enumerate(each_p) if p is not None}
+    for at, level in zip(p_values, holm.levels(list(p_values.values()), [found[at] for at in p_values]), strict=True):
+        found[at] = level
+    return found
+
+
+def _refusal_p_value(gate: Gate, evaluation: Evaluation, anchor: Comparison | None) -> float | None:
+    """Of a gate that fails only what is shown: small says that it is. None for another, or one that cannot be judged."""
+    if gate.by is not None and not gate.champion:
+        if gate.bound:
+            return None
+        return judge_gap.gate_p_value(gate, evaluation) if gate.gap else judge_slices.gate_p_value(gate, evaluation)
+    versus = _versus(gate, evaluation)[1] if gate.no_worse else None
+    if versus is None or _reason_not_to_compare(gate, evaluation) is not None:
+        return None
+    p_value = worse_p_value(versus, _margin(gate, versus), gate.at_least)
+    if anchor is None:
+        return p_value
+    wide = replace(gate, value=gate.value * ANCHORED)
+    return min(1.0, 2 * min(p_value, worse_p_value(anchor, _margin(wide, anchor), gate.at_least)))
 
 
 def each(gates: Sequence[Gate], verdict: Verdict, evaluation: Evaluation) -> tuple[GateVerdict, ...]:
@@ -53,7 +107,7 @@ def each(gates: Sequence[Gate], verdict: Verdict, evaluation: Evaluation) -> tup
         return ()
     return tuple(
         GateVerdict(gate.text, gate.metric, str(reason.outcome), _gate_value(gate, reason, evaluation), reason.text)
-        for gate, reason in zip(gates, verdict.reasons, strict=True)
+        for gate, reason in zip(gates, verdict.reasons, strict=False)  # a reason of the whole holdout may follow
     )
 
 
@@ -64,19 +118,35 @@ def _gate_value(gate: Gate, reason: Reason, evaluation: Evaluation) -> float | N
     return value if math.isfinite(value) else None
 
 
-def _gate(gate: Gate, evaluation: Evaluation) -> Reason:
+def _gate(gate: Gate, evaluation: Evaluation, alpha: float = 0.05, anchor: Comparison | None = None) -> Reason:
     if gate.champion:
-        return _against_champion(gate, evaluation)
+        return _against_champion(gate, evaluation, alpha, anchor)
     if gate.by is not None:
-        return _worst(gate, gate.by, evaluation)
+        judge_by = judge_gap.judge_gap if gate.gap else judge_slices.judge_worst
+        return judge_by(gate, gate.by, evaluation, alpha)
+    if "." in gate.metric:
+        return _step_metric(gate, evaluation)
     return _field(gate, evaluation) if gate.metric in FIELDS else _threshold(gate, evaluation)
+
+
+def _step_metric(gate: Gate, evaluation: Evaluation) -> Reason:
+    """Of a number that a step of the project wrote."""
+    value = evaluation.step_metrics.get(gate.metric)
+    step, _, name = gate.metric.partition(".")
+    if value is None:
+        there = sorted(other.partition(".")[2] for other in evaluation.step_metrics if other.startswith(f"{step}."))
+        wrote = f"it wrote {', '.join(there[:5])}" if there else "it wrote none"
+        return undecided_reason("not_measured", f"the step {step} wrote no metric {name}: {wrote}")
+    if not math.isfinite(value):
+        return undecided_reason("not_measured", f"the step {step} wrote {value} as {name}, which is no number to compare")
+    return _judge_value("step", gate, value, f"{gate.metric} {number_words(value, gate.value)}", "(a step's metric)")
 
 
 def _field(gate: Gate, evaluation: Evaluation) -> Reason:
     value = float(getattr(evaluation, gate.metric))
     if not math.isfinite(value):
-        return _undecided_reason("not_measured", f"{gate.metric} could not be measured")
-    shown = f"{value:,.0f}" if gate.metric == "rows" else _number(value, gate.value)
+        return undecided_reason("not_measured", f"{gate.metric} could not be measured")
+    shown = f"{value:,.0f}" if gate.metric == "rows" else number_words(value, gate.value)
     return _judge_value("field", gate, value, f"{gate.metric} {shown}", _rounds(gate, evaluation))
 
 
@@ -107,36 +177,47 @@ def _threshold(gate: Gate, evaluation: Evaluation) -> Reason:
     measure = evaluation.metrics.get(gate.metric)
     if measure is None or not math.isfinite(measure.value):
         return _unmeasured_reason(gate.metric, evaluation)
-    lack = _lack(measure.n) or _lack(*_classes(measure, evaluation))
+    if (few := few_units_reason(gate, measure)) is not None:
+        return few
+    lack = lack_words(measure.n) or lack_words(*_classes(measure, evaluation))
     if lack:
-        return _undecided_reason("too_few", f"{gate.metric} is measured on {lack}", value=measure.value, n=measure.n)
-    return _judge_measure("threshold", gate, measure, f"{gate.metric} {_number(measure.value, gate.value)}", "")
+        remedy = counts_remedy(*_classes(measure, evaluation), ROWS, EACH_CLASS)
+        return undecided_reason("too_few", f"{gate.metric} is measured on {lack}", remedy, value=measure.value, n=measure.n)
+    if has_few_groups(measure):
+        return few_groups_reason(gate, measure)
+    return _judge_measure("threshold", gate, measure, f"{gate.metric} {number_words(measure.value, gate.value)}", "")
 
 
 def _judge_measure(code: str, gate: Gate, measure: Measure, shown: str, more: str) -> Reason:
     """By the value, or by its bound where a confidence is asked for."""
     if not gate.bound:
-        return _judge_value(code, gate, measure.value, shown, f"{_on(measure)}{more}")
-    low, high = _bounds(measure.value, measure.low, measure.high, gate.confidence)
+        return _judge_value(code, gate, measure.value, shown, f"{bounds_words(measure)}{more}")
+    low, high = move_bounds(measure.value, measure.low, measure.high, gate.confidence, measure.freedom)
     holds, fails = (low >= gate.value, high < gate.value) if gate.at_least else (high <= gate.value, low > gate.value)
     outcome = Outcome.PASS if holds else Outcome.FAIL if fails else Outcome.NOT_ENOUGH_DATA
     doubt = "too uncertain to say: " if outcome is Outcome.NOT_ENOUGH_DATA else ""
-    bounds = f"{percent(gate.confidence)} bounds {low:,.3f} to {high:,.3f}, {measure.n:,} rows"
+    bounds = f"{percent(gate.confidence)} bounds {low:,.3f} to {high:,.3f}, {rows_words(measure)}"
     text = f"{shown} ({bounds}), {doubt}a bound {'>=' if gate.at_least else '<='} {gate.value:,g} is asked{more}"
     numbers = {"value": measure.value, "threshold": gate.value, "low": low, "high": high, "n": float(measure.n)}
-    return Reason(f"gate.{code}", text, outcome, numbers)
+    undecided = outcome is Outcome.NOT_ENOUGH_DATA
+    remedy = bounds_remedy(measure.value, gate.value, low, high, *units(measure)) if undecided else ""
+    return Reason(f"gate.{code}", text, outcome, numbers, remedy)
 
 
 def _unmeasured_reason(metric: str, evaluation: Evaluation) -> Reason:
-    lack = _lack(evaluation.rows, evaluation.positives or None)
+    known, why = find_metric(metric), evaluation.unmeasured.get(metric)
+    if why is not None and (known is None or known.needs or not known.of_ranks):
+        return undecided_reason("not_measured", f"{metric} could not be computed: {why}", n=evaluation.rows)
+    lack = lack_words(evaluation.rows, evaluation.positives or None)
     if lack and 0 <= evaluation.positives < evaluation.rows:
-        return _undecided_reason("too_few", f"{metric} could not be computed: {lack}", n=evaluation.rows)
-    known = find_metric(metric)
+        remedy = counts_remedy(evaluation.rows, evaluation.positives or None, ROWS, EACH_CLASS)
+        return undecided_reason("too_few", f"{metric} could not be computed: {lack}", remedy, n=evaluation.rows)
     if known is not None and known.of_ranks:
-        return _undecided_reason("not_measured", f"{metric} could not be computed: only one class", n=evaluation.rows)
+        remedy = f"labelled rows of both classes, {EACH_CLASS} of each"
+        return undecided_reason("not_measured", f"{metric} could not be computed: only one class", remedy, n=evaluation.rows)
     measured = f" (measured: {', '.join(sorted(evaluation.metrics))})" if evaluation.metrics else ""
-    text = f"{metric} could not be computed on the holdout's {evaluation.rows:,} rows{measured}"
-    return _undecided_reason("not_measured", text, n=evaluation.rows)
+    text = f"{metric} could not be computed on the holdout's {plural(evaluation.rows, 'row')}{measured}"
+    return undecided_reason("not_measured", text, n=evaluation.rows)
 
 
 def _classes(measure: Measure | None, evaluation: Evaluation) -> tuple[int, int | None]:
@@ -146,68 +227,113 @@ def _classes(measure: Measure | None, evaluation: Evaluation) -> tuple[int, int 
     return evaluation.rows, evaluation.positives or None
 
 
-def _lack(n: int, positives: int | None = None) -> str:
-    """What there is too little of, or an empty text. ``positives`` is None where the task has no positive class."""
-    if n < ROWS:
-        return f"{n:,} rows; a gate needs {ROWS}"
-    if positives is not None and min(positives, n - positives) < EACH_CLASS:
-        return f"{positives:,} positive and {n - positives:,} negative rows; a gate needs {EACH_CLASS} of each"
-    return ""
-
-
-def _worst(gate: Gate, by: str, evaluation: Evaluation) -> Reason:
-    found = {value: metrics.get(gate.metric) for value, metrics in evaluation.slices.get(by, {}).items()}
-    judged = {value: m for value, m in found.items() if m is not None and math.isfinite(m.value) and not _lack(m.n, m.positives)}
-    left_out = _left_out_words([value for value in found if value not in judged])
-    if not judged:
-        classes = "" if evaluation.positives == 0 else f" and {EACH_CLASS} of each class"
-        return _undecided_reason("too_few", f"worst {gate.metric} by {by}: no slice has {ROWS} rows{classes}{left_out}")
-    where = (min if gate.at_least else max)(judged, key=lambda value: judged[value].value)
-    worst = judged[where]
-    shown = f"worst {gate.metric} by {by}: {_number(worst.value, gate.value)} at {where}"
-    return _judge_measure("worst", gate, worst, shown, left_out)
-
-
-def _left_out_words(values: list[str]) -> str:
-    if not values:
-        return ""
-    more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
-    return f"; left out as too small: {', '.join(values[:NAMED])}{more}"
-
-
-def _against_champion(gate: Gate, evaluation: Evaluation) -> Reason:
-    name, found = (evaluation.champion, evaluation.versus)
+def _versus(gate: Gate, evaluation: Evaluation) -> tuple[str | None, Comparison | None]:
+    """The release that a gate compares with, and the comparison; None where there is none."""
     if gate.best and evaluation.best is not None:
-        name, found = evaluation.best, evaluation.versus_best
+        return evaluation.best, evaluation.versus_best.get(gate.metric)
+    return evaluation.champion, evaluation.versus.get(gate.metric)
+
+
+def _against_champion(gate: Gate, evaluation: Evaluation, alpha: float, anchor: Comparison | None) -> Reason:
+    name, versus = _versus(gate, evaluation)
+    if (reason := _reason_not_to_compare(gate, evaluation)) is not None:
+        return reason
+    assert versus is not None
+    whose = _best_words(name) if gate.best and name != evaluation.champion else "the champion's"
+    if anchor is None:
+        return _judge_paired(gate, versus, whose, alpha)
+    wide = replace(gate, value=gate.value * ANCHORED)
+    return _join_anchor(
+        _judge_paired(gate, versus, whose, alpha / 2), _judge_paired(wide, anchor, _best_words(evaluation.best), alpha / 2)
+    )
+
+
+def _best_words(name: str | None) -> str:
+    return f"{name}'s, the best release so far,"
+
+
+def _is_anchored(gate: Gate, gates: Sequence[Gate]) -> bool:
+    """Whether steps that the gate allows, one after another, could add up, and no other gate says how far."""
+    loses = gate.no_worse or (gate.value < 0 if gate.at_least else gate.value > 0)
+    told = any(other.best and other.metric == gate.metric for other in gates)
+    return gate.champion and not gate.best and gate.by is None and loses and not told
+
+
+def best_metrics(gates: Sequence[Gate]) -> list[str]:
+    """The metrics for which the best release so far is wanted; the first of them decides which that is."""
+    return [gate.metric for gate in gates if gate.best] + [gate.metric for gate in gates if _is_anchored(gate, gates)]
+
+
+def _anchor(gate: Gate, gates: Sequence[Gate], evaluation: Evaluation) -> Comparison | None:
+    """The comparison with the best release so far, where it is another than the champion and can be judged."""
+    if not _is_anchored(gate, gates) or evaluation.best is None or evaluation.best == evaluation.champion:
+        return None
+    found = evaluation.versus_best.get(gate.metric)
+    if found is None or not math.isfinite(found.difference) or has_few_groups(found):
+        return None
+    return found
+
+
+def _join_anchor(first: Reason, anchor: Reason) -> Reason:
+    """One reason of both: the worse outcome decides, and stands first."""
+    places = {Outcome.FAIL: 0, Outcome.NOT_ENOUGH_DATA: 1, Outcome.PASS: 2}
+    worse, other = (anchor, first) if places[anchor.outcome] < places[first.outcome] else (first, anchor)
+    numbers = first.numbers | {f"best_{name}": value for name, value in anchor.numbers.items()}
+    return Reason(first.code, f"{worse.text}; {other.text}", worse.outcome, numbers, worse.remedy)
+
+
+def _reason_not_to_compare(gate: Gate, evaluation: Evaluation) -> Reason | None:
+    name, versus = _versus(gate, evaluation)
     if name is None:
         return Reason("gate.no_champion", f"{gate.text}: no champion yet")
     if gate.by is not None:
-        return _undecided_reason("no_comparison", f"{gate.text}: slices are not compared with the champion")
-    versus = found.get(gate.metric)
+        return undecided_reason("no_comparison", f"{gate.text}: slices are not compared with the champion")
     if versus is None or not math.isfinite(versus.difference):
-        why = evaluation.champion_note or f"{gate.metric} was not measured on both"
-        return _undecided_reason("no_comparison", f"{gate.text}: no comparison with {name}: {why}")
-    lack = _lack(versus.n) or _lack(*_classes(evaluation.metrics.get(gate.metric), evaluation))
+        why = evaluation.champion_note or evaluation.unmeasured.get(gate.metric) or f"{gate.metric} was not measured on both"
+        return undecided_reason("no_comparison", f"{gate.text}: no comparison with {name}: {why}")
+    if _is_nothing(gate, versus):
+        return undecided_reason(
+            "no_comparison", f"{gate.text}: {gate.metric} is 0 of the candidate and of {name}: none was right"
+        )
+    if (few := few_units_reason(gate, versus)) is not None:
+        return few
+    lack = lack_words(versus.n) or lack_words(*_classes(evaluation.metrics.get(gate.metric), evaluation))
     if lack:
-        return _undecided_reason("too_few", f"{gate.metric} is measured on {lack}", n=versus.n)
-    whose = f"{name}'s, the best release so far," if gate.best and name != evaluation.champion else "the champion's"
-    return _judge_paired(gate, versus, whose)
+        remedy = counts_remedy(*_classes(evaluation.metrics.get(gate.metric), evaluation), ROWS, EACH_CLASS)
+        return undecided_reason("too_few", f"{gate.metric} is measured on {lack}", remedy, n=versus.n)
+    return few_groups_reason(gate, versus) if has_few_groups(versus) else None
 
 
-def _judge_paired(gate: Gate, versus: Comparison, whose: str) -> Reason:
+def _is_nothing(gate: Gate, versus: Comparison) -> bool:
+    """Whether both have the least that the metric can be, such as a recall of 0: then nothing was compared. An r2 may be less."""
+    known = find_metric(gate.metric)
+    least = known is not None and known.greater_is_better and known.bounds is not BoundsKind.ERRORS
+    return least and versus.champion == 0 and versus.difference == 0
+
+
+def _margin(gate: Gate, versus: Comparison) -> float:
+    return gate.value * abs(versus.champion) if gate.relative else gate.value
+
+
+def _judge_paired(gate: Gate, versus: Comparison, whose: str, alpha: float) -> Reason:
     """Shown to be within the margin, shown to be outside, or neither."""
-    versus = at_confidence(versus, gate.confidence)
-    margin = gate.value * abs(versus.champion) if gate.relative else gate.value
+    shared = gate.no_worse and alpha < 1 - gate.confidence
+    confidence = 1 - alpha if shared else gate.confidence
+    versus, margin = at_confidence(versus, confidence), _margin(gate, versus)
     within = versus.low >= margin if gate.at_least else versus.high <= margin
     outside = versus.high < margin if gate.at_least else versus.low > margin
     outcome = Outcome.PASS if within else Outcome.FAIL if outside else Outcome.NOT_ENOUGH_DATA
     if gate.no_worse and outcome is Outcome.NOT_ENOUGH_DATA:
         outcome = Outcome.PASS
-    bounds = f"{percent(gate.confidence)} bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
+    bounds = f"{percent(confidence)} bounds of the difference {versus.low:+,.3f} to {versus.high:+,.3f}, {_rows(versus)}"
     numbers = {"champion": versus.champion, "difference": versus.difference, "margin": margin}
     numbers |= {"low": versus.low, "high": versus.high, "n": float(versus.n)}
     demand = _no_worse_words(gate, margin, outcome) if gate.no_worse else _demand(gate, margin, versus, outcome)
-    return Reason("gate.champion", f"{gate.metric} {_difference_words(versus, whose)} ({bounds}), {demand}", outcome, numbers)
+    demand += " (Holm's correction for several such tests)" if shared else ""
+    text = f"{gate.metric} {_difference_words(versus, whose)} ({bounds}), {demand}"
+    undecided = outcome is Outcome.NOT_ENOUGH_DATA
+    remedy = bounds_remedy(versus.difference, margin, versus.low, versus.high, *units(versus)) if undecided else ""
+    return Reason("gate.champion", text, outcome, numbers, remedy)
 
 
 def _no_worse_words(gate: Gate, margin: float, outcome: Outcome) -> str:
@@ -221,11 +347,12 @@ def _percent(gate: Gate) -> str:
 
 def _rows(versus: Comparison) -> str:
     """``400 rows, of which 3 differ``: rows that only one of both called rightly; or that few rows make the difference."""
+    rows = rows_words(versus)
     if versus.alike is not None:
-        return f"{versus.n:,} rows, of which a few outweigh the rest (as {versus.alike:.1f} would that are alike)"
+        return f"{rows}, of which a few outweigh the rest (as {versus.alike:.1f} would that are alike)"
     if versus.differing is None:
-        return f"{versus.n:,} rows"
-    return f"{versus.n:,} rows, of which {versus.differing:,} differ{'s' if versus.differing == 1 else ''}"
+        return rows
+    return f"{rows}, of which {versus.differing:,} differ{'s' if versus.differing == 1 else ''}"
 
 
 def _difference_words(versus: Comparison, whose: str) -> str:
@@ -256,31 +383,7 @@ def _judge_value(code: str, gate: Gate, value: float, shown: str, on: str) -> Re
     return Reason(f"gate.{code}", text, Outcome.PASS if holds else Outcome.FAIL, {"value": value, "threshold": gate.value})
 
 
-def _number(value: float, threshold: float) -> str:
-    """Three decimals, or as many more as it takes to show on which side of the threshold the value lies."""
-    for digits in range(3, 10):
-        text = f"{value:,.{digits}f}"
-        shown = float(text.replace(",", ""))
-        if (shown > threshold) == (value > threshold) and (shown < threshold) == (value < threshold):
-            return text
-    return repr(value)
-
-
-def _on(measure: Measure) -> str:
-    return f"(95 % bounds {measure.low:,.3f} to {measure.high:,.3f}, {measure.n:,} rows)"
-
-
-def _undecided_reason(code: str, text: str, **numbers: float) -> Reason:
-    return Reason(f"gate.{code}", text, Outcome.NOT_ENOUGH_DATA, {name: float(value) for name, value in numbers.items()})
-
-
 def at_confidence(versus: Comparison, confidence: float) -> Comparison:
     """The comparison with its bounds, which were computed at 95 %, moved to another confidence."""
-    low, high = _bounds(versus.difference, versus.low, versus.high, confidence)
+    low, high = move_bounds(versus.difference, versus.low, versus.high, confidence, versus.freedom)
     return replace(versus, low=low, high=high)
-
-
-def _bounds(value: float, low: float, high: float, confidence: float) -> tuple[float, float]:
-    """Bounds at another confidence than 95 %: exact for normal ones; of others each side is taken as normal."""
-    factor = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf(0.95)
-    return value + (low - value) * factor, value + (high - value) * factor

@@ -1,4 +1,4 @@
-"""What measures how long a candidate takes to answer, seen from below: who serves it is the caller's choice."""
+"""The interface of a latency measurement; the caller chooses the server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class LatencyRounds(msgspec.Struct, frozen=True):
 
 
 class LatencyMeter(Protocol):
-    """A candidate that is served, and asked as people will ask."""
+    """Measures a served candidate with requests like those of clients."""
 
     def measure(self) -> LatencyRounds:
-        """Raises StepError when it answers nothing."""
+        """Measures; raises StepError when the candidate answers nothing."""
 
 
 ServeCandidate = Callable[[PipelineContext, PinnedRun, Package], AbstractContextManager[LatencyMeter]]

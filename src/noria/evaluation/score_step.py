@@ -1,4 +1,4 @@
-"""Score held-out rows through a release's sealed form."""
+"""The step that scores held-out rows with a release's sealed form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from noria.models import columns, forms
-from noria.models.python_model import TableKinds
+from noria.models.python_model import TableKinds, load_tables
 from noria.models.signature import Signature
 from noria.releases.bundle import Manifest, lay_out_code, read_manifest
 from noria.releases.release import ServedForm
@@ -33,7 +33,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     form, rows, signature = _open_job(job)
     np.save(Path(job["folder"]) / SCORES, form.predict(rows), allow_pickle=False)
     if signature.decision is not None:
-        np.save(Path(job["folder"]) / CALLED, form.called(rows), allow_pickle=False)
+        np.save(Path(job["folder"]) / CALLED, form.called_classes(rows), allow_pickle=False)
     return {"rows": rows.height}
 
 
@@ -48,7 +48,7 @@ def _open_job(job: dict[str, Any]) -> tuple[forms.Form, pl.DataFrame, Signature]
 
 
 def enter(bundle: Path, copy: Path, paths: Sequence[str]) -> None:
-    """Work in a copy of the sealed code, as a host does in its own."""
+    """Changes into a copy of the sealed code, as a host process does."""
     lay_out_code(bundle, copy)
     os.chdir(copy)
     found = [str((copy / path).resolve()) for path in paths]
@@ -62,4 +62,6 @@ def sealed_form(bundle: Path, manifest: Manifest) -> forms.Form:
     path = bundle / manifest.model.file
     if manifest.form is ServedForm.COMPILED:
         return forms.Compiled(path, manifest.signature)
-    return forms.Original.load(path, manifest.features, manifest.signature, msgspec.convert(manifest.frames, TableKinds))
+    kinds = msgspec.convert(manifest.frames, TableKinds)
+    tables = load_tables({name: bundle / one.file for name, one in manifest.also.items()})
+    return forms.Original.load(path, manifest.features, manifest.signature, kinds, manifest.feature_params, tables)

@@ -1,4 +1,4 @@
-"""What a release says to the held-out rows."""
+"""A release's scores on the held-out rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+CANDIDATE = "candidate"  # its name beside the releases that it is compared with
+
+
 class Scores(msgspec.Struct, frozen=True):
     predictions: NDArray[np.float64] | None
     note: str  # why there are none
     called: NDArray[np.intp] | None = None  # the classes by the release's own rule; None: the likeliest
+    digest: str = ""  # of the file of predictions; empty where there are none
 
 
 class ComparedRelease(msgspec.Struct, frozen=True):
-    """Another release, and what it says to the same rows."""
+    """Another release, and its scores on the same rows."""
 
     release: Release
     scores: Scores

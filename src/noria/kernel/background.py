@@ -41,7 +41,7 @@ class Background:
             self._thread.join(timeout_s)
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the thread is gone though nobody stopped it."""
         return not self._thread.is_alive() and not self.stopping.is_set()
 
@@ -65,7 +65,7 @@ class Background:
 
 def ended_threads() -> list[str]:
     """Threads of this process that ended though nobody stopped them: what they did is not done any more."""
-    return sorted(thread.name for thread in list(_begun) if thread.ended)
+    return sorted(thread.name for thread in list(_begun) if thread.has_ended)
 
 
 def errors() -> dict[str, int]:

@@ -1,14 +1,14 @@
 """The error tree. Messages are for people: what is wrong, where, and what to do next.
 
 NoriaError
-├── UsageError              the command was called wrongly
-├── ConfigError             noria.yaml, a contract or params.yaml says something impossible
-├── DataError               a data file cannot be read or does not hold what was promised
+├── UsageError              the command was used wrongly
+├── ConfigError             noria.yaml, a contract or params.yaml is invalid
+├── DataError               a data file cannot be read or violates its contract
 ├── StepError               the project's own code failed, hung, or outgrew its limits
 ├── RefusedError            policy says no (barred release, dirty tree, missing approval)
 ├── NotFoundError           a release, run, dataset or environment that does not exist
-│   └── AmbiguousError      what was named may be one of several
-├── StoppedError            told to stop in the middle of a turn; the next start goes on
+│   └── AmbiguousError      the given name matches several things
+├── StoppedError            told to stop in the middle of a turn; the next start reruns it
 ├── StoreError              ledger or blob store
 │   ├── CorruptBlobError    a blob's bytes do not match its digest
 │   ├── LeaseLostError      another engine took the job over; this one must stop
@@ -24,7 +24,7 @@ NoriaError
     ├── NoKeyError          the request carries no API key, or one that is not known
     ├── TooOftenError       more requests than the rate allows
     ├── SlowBodyError       the body did not arrive in time
-    ├── EncodingError       the body is packed in a way that is not offered
+    ├── EncodingError       the body's Content-Encoding is not supported
     └── TooLargeError       body or row limit exceeded
 
 Exit codes and HTTP statuses are in `kernel.error_table`.
@@ -53,15 +53,15 @@ class NoriaError(Exception):
 
 
 class UsageError(NoriaError):
-    """The command was called wrongly."""
+    """The command was used wrongly."""
 
 
 class ConfigError(NoriaError):
-    """A project file says something that cannot be; ``where`` is file:line:column."""
+    """A project file is invalid; ``where`` is file:line:column."""
 
 
 class DataError(NoriaError):
-    """A data file cannot be read or does not hold what was promised."""
+    """A data file cannot be read or violates its contract."""
 
 
 class StepError(NoriaError):
@@ -77,11 +77,11 @@ class NotFoundError(NoriaError):
 
 
 class AmbiguousError(NotFoundError):
-    """What was named may be one of several."""
+    """The given name matches several things."""
 
 
 class StoppedError(NoriaError):
-    """This engine was told to stop in the middle of a turn; whoever comes next goes on with it."""
+    """This engine was told to stop in the middle of a turn; the next engine reruns it."""
 
 
 class StoreError(NoriaError):
@@ -109,7 +109,7 @@ class PortInUseError(ServingError):
 
 
 class NoAnswerError(NoriaError):
-    """The champion failed, and nobody is behind it."""
+    """The champion failed, and it has no fallback."""
 
 
 class RequestError(NoriaError):
@@ -125,7 +125,7 @@ class SignatureError(RequestError):
 
 
 class UnknownTargetError(RequestError):
-    """No such path, model, release or prediction."""
+    """There is no such path, model, release or prediction."""
 
 
 class ForbiddenError(RequestError):
@@ -137,7 +137,7 @@ class NoKeyError(RequestError):
 
 
 class TooOftenError(RequestError):
-    """More requests than the rate allows; ``wait_s`` tells when the next one is let in."""
+    """More requests than the rate allows; ``wait_s`` says when to try again."""
 
     def __init__(self, message: str, *, wait_s: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -149,7 +149,7 @@ class SlowBodyError(RequestError):
 
 
 class EncodingError(RequestError):
-    """The body is packed in a way that is not offered."""
+    """The body's Content-Encoding is not supported."""
 
 
 class TooLargeError(RequestError):

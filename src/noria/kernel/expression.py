@@ -25,6 +25,7 @@ OF_TIMES = "date date_part strftime strptime timestamp"
 OF_NULLS = "coalesce if ifnull nullif"
 OF_ALL_ROWS = "avg count first last max median min quantile_cont stddev sum var variance"
 FUNCTIONS = frozenset(f"{OF_NUMBERS} {OF_TEXT} {OF_TIMES} {OF_NULLS} {OF_ALL_ROWS}".split())
+TOGETHER = frozenset(OF_ALL_ROWS.split())
 HEAVY = frozenset(("concat", "concat_ws", "regexp_like", "replace", "strftime", "strptime"))
 _TYPES = "bigint bool boolean date double float int integer real smallint string text timestamp tinyint varchar"
 _PARTS = "century day decade doy dow epoch hour isodow isoyear millennium minute month quarter second week year"
@@ -56,13 +57,15 @@ class Expression(msgspec.Struct, frozen=True):
     """An expression that is allowed. ``sql``: as the engine is given it; ``columns``: those that it reads.
 
     ``heavy``: what it takes does not follow from the rows alone: texts that it builds, patterns, or what the engine makes of its
-    length. It needs limits. ``parts``: its words and signs; each is a pass over the columns at most.
+    length. It needs limits. ``parts``: its words and signs; each is a pass over the columns at most. ``of_all_rows``: it asks of
+    them together, as for a mean, so that no row can be judged without the others.
     """
 
     sql: str
     columns: tuple[str, ...]
     heavy: bool
     parts: int
+    of_all_rows: bool = False
 
 
 class UncomputedError(Exception):
@@ -88,7 +91,7 @@ def parse(text: str) -> Expression:
     reader.demand_end()
     parts = len(tokens) - 1
     heavy = reader.heavy or parts > LIGHT or reader.casts > CASTS
-    return Expression(sql, tuple(dict.fromkeys(reader.columns)), heavy, parts)
+    return Expression(sql, tuple(dict.fromkeys(reader.columns)), heavy, parts, reader.of_all_rows)
 
 
 def tokens_of(text: str, pattern: re.Pattern[str] = TOKEN) -> list[Token]:
@@ -117,6 +120,7 @@ class Parser:
     def __init__(self, tokens: list[Token]) -> None:
         self.columns: list[str] = []
         self.heavy = False
+        self.of_all_rows = False
         self.casts = 0
         self._tokens = tokens
         self._at = 0
@@ -270,6 +274,7 @@ class Parser:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise self._error(f"{token.text[:40]!r} is no function that {self.noun} may use{hint}", token)
         self.heavy |= name in HEAVY
+        self.of_all_rows |= name in TOGETHER
         if name == "count" and self._next.text == "*":
             self._advance()
             return self._closed("count(*")

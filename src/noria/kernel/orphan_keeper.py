@@ -48,6 +48,15 @@ def start_ticks(pid: int) -> str:
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
 
 
+def parent(pid: int) -> int:
+    """The number of the process that started another, or that took it over; 0 where that is not told."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def marks() -> Iterable[tuple[int, str]]:
     """Each process that may be looked into, with the mark of the step that it comes from, if any."""
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():

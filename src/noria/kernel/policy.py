@@ -19,12 +19,27 @@ class Gate(msgspec.Struct, frozen=True):
     at_least: bool  # True for >=, False for <=
     value: float  # the threshold, or the signed margin added to the other release's value
     champion: bool = False  # compared with another release on the same rows: the champion ...
-    by: str | None = None  # the slice column of worst(...)
+    by: str | None = None  # the slice column of worst(...) or gap(...)
     confidence: float = 0.95
     best: bool = False  # ... or the best release so far
     relative: bool = False  # the margin is a share of the other's value
     no_worse: bool = False  # fails what is shown to be worse, and nothing else
     bound: bool = False  # a confidence was asked for: the bound must reach the threshold, not the value alone
+    gap: bool = False  # of gap(...): the greatest difference between two slices
+
+
+class UndecidedPolicy(StrEnum):
+    """What becomes of a candidate whose gates have not enough data."""
+
+    REFUSE = "refuse"  # it is not released
+    HOLD = "hold"  # it is sealed, and goes out once a person accepts it with a reason
+
+
+class PolicyChanges(StrEnum):
+    """What a commit needs that changes gates, contracts, environments or who decides."""
+
+    ALLOW = "allow"  # nothing: the verdict names the difference
+    APPROVE = "approve"  # a person's approval; until then the champion's policy judges, too
 
 
 class QualityGuard(msgspec.Struct, frozen=True):

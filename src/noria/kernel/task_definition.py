@@ -29,6 +29,7 @@ class BoundsKind(StrEnum):
     MEAN = "mean"  # of rows whose loss has a worst, or is given one
     INFLUENCE = "influence"  # by how much each row moves the metric
     ERRORS = "errors"  # the same; a difference may hang on few rows
+    RESAMPLED = "resampled"  # by the bootstrap
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     of_classes: bool = False  # computed from the classes that rows are called, not from their scores
     of_ranks: bool = False  # computed from the order of the scores: rows of both classes are needed
     high: float | None = 1.0  # the most that it, or a row of it, can be; None: no number
+    needs: str = ""  # the key of `model` without which it has no value; "" where labels and answers are enough
     guard: str = ""  # what a rollout that guards it is told, of a ``per_row`` metric; empty: it may not be guarded
 
 
@@ -59,6 +61,7 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True):
     always_measured: tuple[str, ...]  # metrics that every evaluation has, whatever the gates ask for
 
     outputs: dict[str, Output]  # the columns of an answer
+    on_request: dict[str, Metric] = {}  # metrics that are measured where a gate asks for them (`stats/requested.py`)
     class_count: int | None = 0  # that a model has; 0: its answers are numbers; None: as many as its labels have, at least two
     takes_new_classes: bool = False  # labels of classes that no release knows yet are told and kept
     graph_widths: tuple[int, ...] = ()  # numbers a row that a graph may give; (): one for each class
@@ -82,6 +85,11 @@ class TaskDefinition(msgspec.Struct, frozen=True, kw_only=True):
     def guarded(self) -> tuple[str, ...]:
         """The metrics that a rollout may guard."""
         return tuple(metric.name for metric in self.metrics.values() if metric.guard)
+
+    @property
+    def gate_metrics(self) -> dict[str, Metric]:
+        """Those that a gate may name."""
+        return self.metrics | self.on_request
 
     @property
     def main_metric(self) -> Metric:

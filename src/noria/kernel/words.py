@@ -72,7 +72,7 @@ def percent(share: float) -> str:
         return "–"
     hundredths = share * 100
     if hundredths < 100 and share < 1:
-        for digits in range(3, 10):
+        for digits in range(3, 16):
             text = f"{hundredths:.{digits}g}"
             if float(text) < 100:
                 return f"{text} %"
@@ -104,7 +104,12 @@ def number(value: float) -> str:
 
 def plural(count: int, noun: str) -> str:
     """``1 row``, ``2,000 rows``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun if count == 1 else plurals(noun)}"
+
+
+def plurals(noun: str) -> str:
+    """``rows``, ``queries``."""
+    return f"{noun[:-1]}ies" if noun.endswith("query") else f"{noun}s"
 
 
 def _three(value: float) -> str:

@@ -60,7 +60,7 @@ def _predicted_classes(original: forms.Original, rows: pl.DataFrame) -> NDArray[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the model says them when it is asked for probabilities
-            return original.chosen(rows)
+            return original.predicted_classes(rows)
     except BaseException:  # noqa: BLE001 - the model may raise anything
         return None
 

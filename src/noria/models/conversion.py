@@ -18,7 +18,7 @@ from noria.models import class_rule, columns, forms, parity_probes, weights
 from noria.models.frameworks import registry
 from noria.models.golden import GOLDEN, Answer, Golden, make_golden, one_answer
 from noria.models.parity_probes import Probes
-from noria.models.python_model import TableKinds, rows_of
+from noria.models.python_model import TableKinds, load_tables, rows_of
 from noria.models.signature import Decision, Signature
 
 COMPILED = "model.onnx"
@@ -56,7 +56,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Leaves ``model.onnx`` in ``folder`` when the compiled form is safe (large weights beside it, in ``model.onnx.data``), and
     ``golden.json``: made-up rows with its answers.
 
-    The job: ``model_file``, ``holdout``, ``signature``, ``frames``, ``tried``, ``model``, ``folder``. Returns what ``Made`` tells
+    The job: ``model_file``, ``holdout``, ``signature``, ``frames``, ``tried``, ``model``, ``folder``, where there are any
+    ``also`` (files of further tables by name) and ``feature_params``. Returns what ``Made`` tells
     (``form``, ``reason``, ``signature``, ``parity``, ``probes``), ``batch`` (whether rows may be answered together), ``golden``
     (how many rows, how many left out), ``latency_p50_ms``, ``latency_p99_ms`` (one row, in process) and ``size_mb`` (10^6 bytes).
     """
@@ -64,10 +65,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     rows = columns.frame(pl.read_ipc(job["holdout"]), signature.inputs)
     features = job["model"].get("features")
     frames = msgspec.convert(job.get("frames", {}), TableKinds)
-    original = forms.Original.load(Path(job["model_file"]), features, signature, frames)
+    tables = load_tables(job.get("also", {}))
+    given = job.get("feature_params", {})
+    original = forms.Original.load(Path(job["model_file"]), features, signature, frames, given, tables)
     made = compile_model(original, features, signature, rows, job.get("tried", []))
     signature = made.signature
-    original = original.again(signature)
+    original = original.with_signature(signature)
     form: forms.Form = original
     size_bytes = Path(job["model_file"]).stat().st_size
     if made.content:

@@ -24,6 +24,7 @@ from noria.data import formats
 from noria.kernel import orphans
 from noria.kernel.errors import ConfigError, DataError, NoriaError, RefusedError, StepError, UsageError
 from noria.kernel.task import Task
+from noria.kernel.words import plural
 from noria.models import class_rule, columns, conversion, forms, training, weights
 from noria.models.frameworks import files, written_with
 from noria.models.frameworks.bare import Bare, Face, OnCategories, OnMatrix, knows_categories
@@ -84,7 +85,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     signature = _nullable(signature, told, rows, original)
     said = {t.name for t in told.inputs if t.nullable is not None} if told else set()
     tried = [i.name for i in signature.inputs if i.nullable and i.name not in said and not rows[i.name].null_count()]
-    made = _package_model(known, original.again(signature), signature, rows, Path(job["folder"]), tried)
+    made = _package_model(known, original.with_signature(signature), signature, rows, Path(job["folder"]), tried)
     return {
         **made,
         "framework": known.framework,
@@ -124,7 +125,7 @@ def make_signature(
     if known.task is None:
         hint = "Say --task regression, or --task binary --classes NO,YES, or --task multiclass --classes A,B,C."
         why = f": {known.unsure}" if known.unsure else ""
-        raise UsageError(f"what its answers mean cannot be told from the model{why}", hint=hint)
+        raise UsageError(f"the model does not say what its answers mean{why}", hint=hint)
     if told is not None:
         inputs = _as_told(known, told)
     else:
@@ -133,7 +134,7 @@ def make_signature(
         types = "types from the sample" if sample is not None else "types from the model"
         derived.append(f"names of inputs from {source}, {types}")
     if known.width is not None and len(inputs) != known.width:
-        raise RefusedError(f"the model takes {known.width} inputs, and {len(inputs)} are named", hint=ASK_NAMES)
+        raise RefusedError(f"the model takes {plural(known.width, 'input')}, and {len(inputs)} are named", hint=ASK_NAMES)
     labels = _classes(known, classes, derived)
     key = job["key"] or (told.key if told else None)
     event_time = job["event_time"] or (told.event_time if told else None)
@@ -183,13 +184,12 @@ def _names(known: ModelFile, sample: pl.DataFrame | None) -> tuple[tuple[str, ..
             return known.names, "the model"
         return tuple(name if name in sample.columns else alike[name] for name in known.names), "the model"
     if sample is None:
-        count = f"its {known.width} inputs" if known.width else "its inputs"
+        count = f"its {plural(known.width, 'input')}" if known.width else "its inputs"
         raise UsageError(f"the names of {count} are not in the model", hint=ASK_NAMES)
     if known.width is not None and sample.width != known.width:
         hint = "Leave out what is no input, and name the label with --label; or give --signature signature.yaml."
-        text = (
-            f"the model takes {known.width} inputs, and the sample has {sample.width} columns: {', '.join(sample.columns[:20])}"
-        )
+        text = f"the model takes {plural(known.width, 'input')}, and the sample has {plural(sample.width, 'column')}"
+        text += f": {', '.join(sample.columns[:20])}"
         raise RefusedError(text, hint=hint)
     return tuple(sample.columns), "the sample, in its order"
 
@@ -266,7 +266,7 @@ def _comparison_rows(sample: pl.DataFrame | None, signature: Signature) -> tuple
     if sample is None:
         return made_up_rows(signature), f"{MADE_UP} made-up rows"
     rows = columns.frame(sample.head(SAMPLED), signature.inputs)
-    text = f"{rows.height:,} rows of the sample"
+    text = f"{plural(rows.height, 'row')} of the sample"
     numbers = all(i.kind in (Kind.NUMBER, Kind.INTEGER) for i in signature.inputs)  # texts cannot be made up: few are known
     if rows.height >= MADE_UP or not numbers:
         return rows, text
@@ -321,7 +321,7 @@ def _original(known: ModelFile, signature: Signature, rows: pl.DataFrame, derive
         return original
     hint = "Give rows that it takes (--sample), or say what it takes (--signature)."
     if derived_alone:
-        hint = f"Its inputs were taken as {_kinds(signature)}, for nothing told otherwise. {hint}"
+        hint = f"Its inputs were taken as {_kinds(signature)}, as nothing says otherwise. {hint}"
     cause = next((text for text in tried if "feature names" not in text), tried[-1])
     raise UnusableError(f"the model does not answer rows of this signature: {cause}", hint=hint)
 
@@ -361,11 +361,11 @@ def _package_model(
 ) -> dict[str, Any]:
     if class_rule.decides(original.model, signature):
         signature = replace(signature, decision=class_rule.rule(original, rows, signature))
-        original = original.again(signature)
+        original = original.with_signature(signature)
     inner = forms.Original(known.model, None, signature)
     made = conversion.convert_model(inner.model, original, signature, rows, "rows", tried)
     signature = made.signature
-    form: forms.Form = original.again(signature)
+    form: forms.Form = original.with_signature(signature)
     if made.content:
         weights.save(made.content, folder / conversion.COMPILED)
         form = forms.Compiled(folder / conversion.COMPILED, signature)

@@ -6,8 +6,9 @@ Predictions are float64: the probability of the positive class [n] (binary), of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import joblib
@@ -20,10 +21,11 @@ from noria.kernel.errors import StepError
 from noria.kernel.task import Task
 from noria.kernel.task_definition import Output
 from noria.models import columns, graph_outputs, judge_decision, project_functions, weights
-from noria.models.python_model import PythonModel, TableKinds, shape_answers
+from noria.models.python_model import PythonModel, TableKinds, bind_features, shape_answers
 from noria.models.signature import MATRIX, Signature
 from noria.models.user_time import user_code
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 CALLS = 300
 CALLS_MIN = 30
 DISTINCT = 20  # rows that take turns
@@ -36,10 +38,10 @@ class Form(Protocol):
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         """``rows`` are inputs as ``columns.frame`` makes them."""
 
-    def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+    def called_classes(self, rows: pl.DataFrame) -> NDArray[np.intp]:
         """The places [n] of the classes that a server would call them, of a classification."""
 
-    def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:
+    def prepare_call(self, rows: pl.DataFrame) -> Callable[[], object]:
         """A call that predicts ``rows``, which are already in the shape that a server hands to the model: for timing."""
 
 
@@ -68,12 +70,12 @@ class Compiled:
 
     def answers(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         """As ``PythonModel.answers``."""
-        return shape_answers(self.prepared(rows)()[0], self._signature, rows.height)
+        return shape_answers(self.prepare_call(rows)()[0], self._signature, rows.height)
 
-    def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+    def called_classes(self, rows: pl.DataFrame) -> NDArray[np.intp]:
         return judge_decision.decided_classes(self._signature.decision, self.answers(rows))
 
-    def prepared(self, rows: pl.DataFrame) -> Callable[[], Any]:
+    def prepare_call(self, rows: pl.DataFrame) -> Callable[[], Any]:
         feeds = columns.matrix(rows.select(self._names)) if self._taken == [MATRIX] else columns.feeds(rows.select(self._taken))
         return lambda: self._session.run([self._output], feeds)
 
@@ -82,33 +84,44 @@ class Original(PythonModel):
     """The model as the project trained it, behind its features."""
 
     @classmethod
-    def load(cls, path: Path, features: str | None, signature: Signature, frames: TableKinds | None = None) -> Original:
-        """``path`` was written by this installation and verified by its digest: unpickling it runs the project's own code."""
+    def load(
+        cls,
+        path: Path,
+        features: str | None,
+        signature: Signature,
+        frames: TableKinds | None = None,
+        parameters: Mapping[str, Any] = NOTHING,
+        tables: Mapping[str, pl.DataFrame] = NOTHING,
+    ) -> Original:
+        """``path`` was written by this installation and verified by its digest: unpickling it runs the project's own code.
+
+        ``parameters`` and ``tables``: see ``bind_features``.
+        """
         with user_code():
             function = project_functions.load(features) if features else None
-        return cls(joblib.load(path), function, signature, frames)
+        return cls(joblib.load(path), bind_features(function, parameters, tables), signature, frames)
 
-    def again(self, signature: Signature) -> Original:
+    def with_signature(self, signature: Signature) -> Original:
         """The same under another signature."""
         return Original(self.model, self._features, signature, self._frames)
 
     def predict(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         return of_task(self.answers(rows), self._signature.task)
 
-    def called(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+    def called_classes(self, rows: pl.DataFrame) -> NDArray[np.intp]:
         return (
-            self.chosen(rows)
+            self.predicted_classes(rows)
             if self._signature.says_class
             else judge_decision.decided_classes(self._signature.decision, self.answers(rows))
         )
 
-    def prepared(self, rows: pl.DataFrame) -> Callable[[], object]:
-        return lambda: self.said(rows)
+    def prepare_call(self, rows: pl.DataFrame) -> Callable[[], object]:
+        return lambda: self.served_answers(rows)
 
 
 def latency(form: Form, rows: pl.DataFrame) -> tuple[float, float]:
     """Median and 99th percentile of one-row calls, in ms: up to 300 calls within a second, at least 30."""
-    calls = [form.prepared(rows.slice(i, 1)) for i in range(min(DISTINCT, rows.height))]
+    calls = [form.prepare_call(rows.slice(i, 1)) for i in range(min(DISTINCT, rows.height))]
     calls[0]()  # the first call allocates
     taken: list[float] = []
     until = time.perf_counter() + PATIENCE_S

@@ -37,9 +37,11 @@ def parameter_types(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: _plain(hints.get(name, p.annotation)) for name, p in inspect.signature(function).parameters.items()}
 
 
-def takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether an argument may be given by this name."""
+def takes(function: Callable[..., Any], name: str, after: int = 0) -> bool:
+    """Whether an argument may be given by this name; the first ``after`` are given by position."""
     known = inspect.signature(function).parameters
+    if name in list(known)[:after]:
+        return False
     by_name = name in known and known[name].kind is not inspect.Parameter.POSITIONAL_ONLY
     return by_name or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
 

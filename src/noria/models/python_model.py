@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from noria.kernel.errors import StepError
+from noria.kernel.words import plural
+from noria.models import project_functions
 from noria.models.signature import Kind, Signature, class_text
 from noria.models.user_time import user_code
 
@@ -106,14 +110,14 @@ class PythonModel:
             return shape_answers(said, self._signature, rows.height)
         return np.eye(len(self._signature.classes))[places(said, self._signature, rows.height)]
 
-    def chosen(self, rows: pl.DataFrame) -> NDArray[np.intp]:
+    def predicted_classes(self, rows: pl.DataFrame) -> NDArray[np.intp]:
         """The places [n] of the classes that ``predict`` says. Raises as ``answers``; AttributeError where there is none."""
         return places(self.model.predict(self._table(rows)), self._signature, rows.height)
 
-    def said(self, rows: pl.DataFrame) -> NDArray[np.float64]:
+    def served_answers(self, rows: pl.DataFrame) -> NDArray[np.float64]:
         """What a server gets: the answers, where the model decides itself with the place of its class behind them."""
         found = self.answers(rows)
-        return np.column_stack([found, self.chosen(rows)]) if self._signature.says_class else found
+        return np.column_stack([found, self.predicted_classes(rows)]) if self._signature.says_class else found
 
     def _table(self, rows: pl.DataFrame) -> Any:
         made = with_features(self._features, rows, self._frames)
@@ -155,6 +159,25 @@ class PythonModel:
             raise failed
 
 
+def load_tables(files: Mapping[str, Path | str]) -> dict[str, pl.DataFrame]:
+    """Further tables of a model by name, from the Parquet files that training left."""
+    return {name: pl.read_parquet(Path(path), glob=False) for name, path in files.items()}
+
+
+def bind_features(
+    features: Callable[..., Any] | None, parameters: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]
+) -> Callable[[Any], Any] | None:
+    """``features`` with what it takes by name beside its rows: parameters, and tables of the kind that it is annotated with.
+
+    Whoever asks a model binds here, so that a request meets the arguments of the training.
+    """
+    if features is None or not (parameters or tables):
+        return features
+    kinds = project_functions.parameter_types(features)
+    given = {**parameters, **{name: as_kind(table, kind_of_table(kinds.get(name, Any))) for name, table in tables.items()}}
+    return partial(features, **{n: v for n, v in given.items() if project_functions.takes(features, n, after=1)})
+
+
 def with_features(features: Callable[[Any], Any] | None, rows: pl.DataFrame, frames: TableKinds) -> Any:
     """What the model is trained on and asked with. Raises StepError when ``features`` adds or drops rows."""
     if features is None:
@@ -165,7 +188,7 @@ def with_features(features: Callable[[Any], Any] | None, rows: pl.DataFrame, fra
             table = table.collect()
     height = rows.height if isinstance(table, dict) or not hasattr(table, "__len__") else len(table)
     if height != rows.height:
-        raise StepError(f"features returned {height:,} rows for {rows.height:,}: it works row by row")
+        raise StepError(f"features returned {plural(height, 'row')} for {rows.height:,}: it works row by row")
     return table
 
 
@@ -251,7 +274,9 @@ def _demand_finite(found: NDArray[np.float64], signature: Signature, where: str)
     finite = each[np.isfinite(each).all(axis=1)]
     if not len(finite):
         hint = "What is masked or missing counts as no number."
-        raise StepError(f"the model answers no finite number to any of {len(found):,} training rows", where=where, hint=hint)
+        raise StepError(
+            f"the model answers no finite number to any of {plural(len(found), 'training row')}", where=where, hint=hint
+        )
     if not signature.task.definition.has_classes:
         return
     low, high, off = float(finite.min()), float(finite.max()), float(np.abs(finite.sum(axis=1) - 1.0).max())

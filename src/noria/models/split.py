@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -13,7 +12,9 @@ import polars as pl
 
 from noria.kernel.errors import DataError
 from noria.kernel.task import Task
+from noria.kernel.words import plural
 from noria.models.labels import check_label
+from noria.models.missing_columns import missing_columns
 
 MIN_ROWS = 10  # on either side; fewer say nothing
 DAY_S = 86400.0
@@ -50,11 +51,10 @@ def split(table: pl.DataFrame, model: dict[str, Any]) -> Split:
 
 def check_columns(table: pl.DataFrame, model: dict[str, Any]) -> None:
     """Every column that the model names is in the table; the error names the nearest there is."""
-    more = [model.get("weight"), model.get("groups"), *model.get("slices", [])]
+    more = [model.get("weight"), model.get("groups"), model.get("query"), model.get("series"), *model.get("slices", [])]
     named = [model["key"], model.get("event_time"), model["label"], *model["inputs"], *more]
-    missing = [name for name in dict.fromkeys(filter(None, named)) if name not in table.columns]
-    if missing:
-        raise DataError(f"the labelled table has no column {' and no column '.join(_nearest(m, table.columns) for m in missing)}")
+    if missing := missing_columns(named, table.columns):
+        raise DataError(f"the labelled table has {missing}")
     if model["label"] in model["inputs"]:
         raise DataError(f"the label {model['label']} is among the inputs: no request can know it")
 
@@ -76,7 +76,7 @@ def check_keys(table: pl.DataFrame, key: str | None) -> None:
         return
     nulls = table[key].null_count()
     if nulls:
-        raise DataError(f"the key {key} is empty in {nulls:,} of {table.height:,} rows")
+        raise DataError(f"the key {key} is empty in {nulls:,} of {plural(table.height, 'row')}")
     doubled = table[key].is_duplicated()
     if doubled.any():
         first = doubled.arg_true().head(3).to_list()
@@ -89,9 +89,12 @@ def check_keys(table: pl.DataFrame, key: str | None) -> None:
 
 def check_columns_of_training(table: pl.DataFrame, model: dict[str, Any]) -> None:
     """Weights are numbers from zero on, and each row has one; each row has a group."""
-    groups, weight = model.get("groups"), model.get("weight")
-    if groups is not None and table[groups].null_count():
-        raise DataError(f"the column of groups {groups} is empty in {table[groups].null_count():,} of {table.height:,} rows")
+    weight = model.get("weight")
+    for kind in ("groups", "query"):
+        name = model.get(kind)
+        if name is not None and (empty := table[name].null_count()):
+            what = "column of groups" if kind == "groups" else kind
+            raise DataError(f"the {what} {name} is empty in {empty:,} of {plural(table.height, 'row')}")
     if weight is None:
         return
     if not table.schema[weight].is_numeric():
@@ -99,7 +102,7 @@ def check_columns_of_training(table: pl.DataFrame, model: dict[str, Any]) -> Non
     values = table[weight].cast(pl.Float64)
     odd = table.height - int((values.is_finite() & (values >= 0)).sum())
     if odd:
-        raise DataError(f"the weight {weight} is empty, negative or not finite in {odd:,} of {table.height:,} rows")
+        raise DataError(f"the weight {weight} is empty, negative or not finite in {odd:,} of {plural(table.height, 'row')}")
 
 
 def by_time(table: pl.DataFrame, event_time: str | None, last_s: float) -> Split:
@@ -179,7 +182,7 @@ def seconds(times: pl.Series) -> pl.Series:
 def _whole(at: pl.Series, name: str) -> pl.Series:
     missing = at.null_count() + int(at.is_nan().sum())
     if missing:
-        raise DataError(f"the event time {name} is empty or not a time in {missing:,} of {len(at):,} rows")
+        raise DataError(f"the event time {name} is empty or not a time in {missing:,} of {plural(len(at), 'row')}")
     return at
 
 
@@ -194,11 +197,6 @@ def _check_sizes(made: Split) -> None:
 
 def _counts(train: pl.DataFrame, holdout: pl.DataFrame) -> dict[str, int]:
     return {"train_rows": train.height, "holdout_rows": holdout.height}
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"{name!r} (did you mean {near[0]!r}?)" if near else f"{name!r}"
 
 
 def _duration(span_s: float) -> str:

@@ -17,6 +17,7 @@ from noria.data import files, judge_repeats
 from noria.data.table import TableType
 from noria.kernel.dialect import Dialect
 from noria.kernel.errors import StepError
+from noria.kernel.words import plural
 from noria.models.python_model import as_kind, kind_of_table
 
 RETURNS = "a step returns a table (Polars, pandas, Arrow), a NumPy array, a model or JSON values"
@@ -173,6 +174,7 @@ def write_arrow(table: pl.DataFrame, path: Path) -> None:
 def _single(paths: list[Path]) -> Path:
     if len(paths) != 1:
         raise StepError(
-            f"has {len(paths)} files and the function asks for one path", hint="Annotate the argument with pl.DataFrame."
+            f"has {plural(len(paths), 'file')} and the function asks for one path",
+            hint="Annotate the argument with pl.DataFrame.",
         )
     return paths[0]

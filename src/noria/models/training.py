@@ -14,12 +14,14 @@ from msgspec.structs import replace
 
 from noria.kernel.errors import DataError, StepError
 from noria.kernel.task import Task
-from noria.models import class_rule, columns, forms, project_functions, table_arguments
-from noria.models.frameworks.bare import dressed
+from noria.models import class_rule, columns, folds, forms, further_tables, naive_forecast, project_functions, table_arguments
+from noria.models.frameworks.bare import wrap_bare
 from noria.models.frameworks.torch import SHOWN_ROWS, TorchModel, is_module
+from noria.models.judge_cost import ChosenThreshold, WrongCallCosts, choose_threshold
 from noria.models.judge_leakage import judge_inputs
-from noria.models.labels import plain_label
-from noria.models.python_model import TableKinds, kind_of_table, with_features
+from noria.models.judge_overlap import count_repeated
+from noria.models.labels import label_numbers, plain_label
+from noria.models.python_model import TableKinds, bind_features, kind_of_table, with_features
 from noria.models.seeds import seed_everything
 from noria.models.signature import Input, Kind, Signature, class_text
 from noria.models.split import seconds, split
@@ -36,10 +38,13 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Train. Leaves ``model.joblib`` and ``holdout.arrow`` in ``folder``: the raw held-out rows, every column of them, for the
     champion may read others than the candidate.
 
-    The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``.
+    The job: ``rows`` (see ``tables.argument``), ``model``, ``params``, ``seed``, ``folder``, where there are any ``also``
+    (further tables, as ``rows``, by name; they are left below ``also``), ``made_of`` (their digests) and ``feature_params``.
     Returns ``signature``, ``profile`` (of the training inputs), ``split``, ``frames`` (the kinds of table that the functions
     take), ``tried`` (inputs that may be null though training saw none: a trial granted it), ``label_rate`` (binary: share of the
-    positive class), ``alone`` (a sentence for each input that predicts the label alone).
+    positive class), ``alone`` (a sentence for each input that predicts the label alone), ``repeated`` (held-out rows that equal a
+    training row in inputs and label), ``decision`` (a ``ChosenThreshold``, where wrong calls have costs), ``naive_errors`` (by
+    series, where there is a season), ``also`` (what the further tables are made of).
     """
     model, folder = job["model"], Path(job["folder"])
     made = split(table_arguments.argument(job["rows"]), model)
@@ -52,13 +57,19 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         project_functions.load(model["train"])
     seed_everything(job["seed"])
     frames = frames_of(features, model["train"])
+    tables = further_tables.read(job.get("also", {}))
+    further_tables.save(tables, folder)
+    features = bind_features(features, job.get("feature_params", {}), tables)
+    job = {**job, "params": {**job["params"], **further_tables.for_training(tables, model["train"])}}
     more = columns_of(made.train, model)
     fitted = fit(model["train"], with_features(features, train, frames), label, job["params"], Task(model["task"]), more)
     signature = describe(model, inputs, train, label, fitted)
     original = forms.Original(fitted, features, signature, frames)
     original.prove(train.head(PROBED), model["train"])
     signature = with_nulls(signature, train, original)
-    signature = class_rule.add_decision(signature, model.get("threshold"), fitted, features, frames, train)
+    chosen = _choose_threshold(job, made.train, inputs, features, frames) if model.get("costs") else None
+    told = model.get("threshold") if chosen is None else chosen.threshold
+    signature = class_rule.add_decision(signature, told, fitted, features, frames, train)
     save(fitted, folder / MODEL)
     table_arguments.write_arrow(made.holdout, folder / HOLDOUT)
     return {
@@ -69,8 +80,46 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "tried": [i.name for i in signature.inputs if i.nullable and not train[i.name].null_count()],
         "label_rate": _label_rate(label, signature),
         "alone": _alone(made.train, model, [i.name for i in inputs]),
+        "repeated": count_repeated(made.train, made.holdout, [*(i.name for i in inputs), model["label"]]),
+        "also": job.get("made_of", {}),
         "seed": job["seed"],
-    }
+    } | _of_evaluation(made.train, model, chosen)
+
+
+def _of_evaluation(train: pl.DataFrame, model: dict[str, Any], chosen: ChosenThreshold | None) -> dict[str, Any]:
+    found: dict[str, Any] = {} if chosen is None else {"decision": msgspec.to_builtins(chosen)}
+    if model.get("season") is not None:
+        series = (model.get("series"), model["season"])
+        found["naive_errors"] = naive_forecast.errors(train, model["label"], model["event_time"], *series)
+    return found
+
+
+def _choose_threshold(
+    job: dict[str, Any], side: pl.DataFrame, inputs: tuple[Input, ...], features: Any, frames: TableKinds
+) -> ChosenThreshold:
+    """The cheapest threshold on validation rows: the newest of the training side, or a share by hash, as large as the holdout.
+
+    A second model is fitted to the other training rows for this, for the released one has seen them all.
+    """
+    model = job["model"]
+    task = Task(model["task"])
+    in_fold, _ = (folds.rolling if model["holdout"].get("last_s") else folds.by_hash)(side, model, 1)
+    fitting, validation = side.filter(in_fold != 0), side.filter(in_fold == 0)
+    groups = model.get("groups")
+    if groups is not None:  # by time, a group may stand on both sides
+        fitting = fitting.filter(~fitting[groups].is_in(validation[groups].unique().implode()))
+    label = plain_label(fitting[model["label"]], task)
+    costs = WrongCallCosts(*model["costs"])
+    if label.n_unique() < 2 or validation.is_empty():
+        return choose_threshold(np.empty(0), np.empty(0, dtype=np.bool_), costs)
+    table = columns.frame(fitting, inputs)
+    seed_everything(job["seed"])
+    more = columns_of(fitting, model)
+    fitted = fit(model["train"], with_features(features, table, frames), label, job["params"], task, more)
+    signature = describe(model, inputs, table, label, fitted)
+    probability = forms.Original(fitted, features, signature, frames).predict(columns.frame(validation, inputs))
+    truth = label_numbers(plain_label(validation[model["label"]], task), task, signature.classes)
+    return choose_threshold(probability, np.asarray(truth == 1), costs)
 
 
 def _alone(rows: pl.DataFrame, model: dict[str, Any], inputs: list[str]) -> list[str]:
@@ -86,7 +135,7 @@ def _profile(train: pl.DataFrame, inputs: list[str], rows: pl.DataFrame, event_t
 
 def input_names(table: pl.DataFrame, model: dict[str, Any]) -> list[str]:
     """The inputs that the model names; when it names none, every column but label, key and event time."""
-    known = {model["label"], model["key"], model.get("event_time"), model.get("weight"), model.get("groups")}
+    known = {model["label"], model["key"], *(model.get(name) for name in ("event_time", "weight", "groups", "query"))}
     found: list[str] = model["inputs"] or [name for name in table.columns if name not in known]
     if not found:
         raise DataError("the labelled table has no column that could be an input: only label, key and event time")
@@ -126,7 +175,7 @@ def fit(
         features = table_arguments.convert(features, wanted[0])
     with user_code():
         returned = function(features, table_arguments.column(label, wanted[1]), **params, **taken)
-        fitted = TorchModel(returned, task) if is_module(returned) else dressed(returned, task)
+        fitted = TorchModel(returned, task) if is_module(returned) else wrap_bare(returned, task)
         if isinstance(fitted, TorchModel):
             fitted.prove(features[:SHOWN_ROWS], len(getattr(fitted, "classes_", ())) or label.n_unique())
     if not (hasattr(fitted, "predict") or hasattr(fitted, "predict_proba")):

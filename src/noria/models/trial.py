@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 
 from noria.kernel.errors import DataError, StepError
 from noria.kernel.task import Task
-from noria.kernel.words import lasting, percent, plural
-from noria.models import class_rule, columns, forms, labels, project_functions, table_arguments, training
-from noria.models.python_model import with_features
+from noria.models import class_rule, columns, folds, forms, further_tables, labels, project_functions, table_arguments, training
+from noria.models.python_model import bind_features, with_features
 from noria.models.seeds import seed_everything
 from noria.models.signature import Input, Kind
-from noria.models.split import MIN_ROWS, contents, draw_by_hash, seconds, split
+from noria.models.split import MIN_ROWS, split
 from noria.models.user_time import user_code
 from noria.stats import metrics
 
 ROWS = "rows.arrow"
 FOLD = "__fold__"  # of the rows' file: the fold in which a row validates; -1: in none
-EARLIER = -1
 
 
 def rows(job: dict[str, Any]) -> dict[str, Any]:
@@ -37,9 +35,9 @@ def rows(job: dict[str, Any]) -> dict[str, Any]:
     names = training.input_names(side, model)
     kinds = {name: str(columns.kind_of(name, side.schema[name])) for name in names}
     rolling = bool(model["holdout"].get("last_s"))
-    fold, words = (_rolling if rolling else _folds_by_hash)(side, model, job["folds"])
+    fold, words = (folds.rolling if rolling else folds.by_hash)(side, model, job["folds"])
     sizes = [int((fold == number).sum()) for number in range(job["folds"])]
-    _check_sizes(sizes, int((fold == EARLIER).sum()) if rolling else side.height - max(sizes), words)
+    _check_sizes(sizes, int((fold == folds.EARLIER).sum()) if rolling else side.height - max(sizes), words)
     label = labels.plain_label(side[model["label"]], Task(model["task"]))
     more = [name for name in (model.get("weight"), model.get("groups")) if name is not None]
     kept = side.select(*names, *more).with_columns(label.alias(model["label"]), fold.alias(FOLD))
@@ -51,8 +49,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """One fold of one trial: fit on its training rows, score its validation rows.
 
     The job: ``rows`` (the file), ``inputs``, ``rolling``, ``fold``, ``model``, ``train`` ("module:function"), ``params``,
-    ``seed``, ``metrics``, ``metric`` (the one that must have a value). Returns ``metrics`` by name, those that have a value on
-    these rows; ``train_rows``, ``validation_rows``; ``fit_s`` and ``predict_s``, wall time.
+    ``seed``, ``metrics``, ``metric`` (the one that must have a value), ``also`` and ``feature_params`` as in training.
+    Returns ``metrics`` by name, those that have a value on these rows; ``train_rows``, ``validation_rows``; ``fit_s`` and
+    ``predict_s``, wall time.
     """
     model = job["model"]
     inputs = tuple(Input(name, Kind(kind)) for name, kind in job["inputs"].items())
@@ -71,11 +70,13 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     frame = columns.frame(fitting, inputs)
     began = time.perf_counter()
     frames = training.frames_of(features, job["train"])
+    tables = further_tables.read(job.get("also", {}))
+    features = bind_features(features, job.get("feature_params", {}), tables)
     fitted = training.fit(
         job["train"],
         with_features(features, frame, frames),
         fitting[model["label"]],
-        job["params"],
+        {**job["params"], **further_tables.for_training(tables, job["train"])},
         Task(model["task"]),
         training.columns_of(fitting, model),
     )
@@ -86,7 +87,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     with user_code():
         original = forms.Original(fitted, features, signature, frames)
         predictions = original.predict(asked)
-        called = original.called(asked) if signature.decision is not None else None
+        called = original.called_classes(asked) if signature.decision is not None else None
     ended = time.perf_counter()
     return {
         "metrics": _scores(
@@ -101,40 +102,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "fit_s": fitted_at - began,
         "predict_s": ended - fitted_at,
     }
-
-
-def _rolling(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
-    """By event time: the newest rows in windows as long as the holdout, each validated by a model of the rows before it.
-
-    Where the training side is too short for that, its span is cut into equal parts, and all but the first validate.
-    """
-    at = seconds(side[model["event_time"]])
-    first, newest = float(at.min()), float(at.max())  # type: ignore[arg-type]  # neither empty nor null: split() saw to it
-    wanted: float = model["holdout"]["last_s"]
-    window = min(wanted, (newest - first) / (folds + 1))
-    if window <= 0:
-        raise DataError("the training rows have one event time, so that none of them validates a model of earlier ones")
-    passed = ((newest - at) / window).floor().cast(pl.Int64)  # 0: less than a window before the newest row
-    fold = (folds - 1 - passed).clip(lower_bound=EARLIER).cast(pl.Int32)
-    short = "" if window == wanted else ", shorter than the holdout: the training rows span no more"
-    return fold, f"{plural(folds, 'rolling window')} of {lasting(window)}{short}"
-
-
-def _folds_by_hash(side: pl.DataFrame, model: dict[str, Any], folds: int) -> tuple[pl.Series, str]:
-    """By the hash of the key, or of the row, under another salt than the holdout's: each row validates once.
-
-    With one fold: a share as large as the holdout validates.
-    """
-    key = model.get("groups") or model["key"]
-    keys = (contents(side) if key is None else side[key].cast(pl.String)).to_list()
-    salt = f"{model['project']}/search"
-    if folds == 1:
-        share = model["holdout"].get("fraction") or 0.2
-        chosen = pl.Series(draw_by_hash(keys, salt, share), dtype=pl.Boolean)
-        return chosen.cast(pl.Int32) - 1, f"{percent(share)} of the rows, by hash"
-    fold = sum(pl.Series(draw_by_hash(keys, salt, (i + 1) / folds), dtype=pl.Int32) for i in range(folds - 1))
-    assert isinstance(fold, pl.Series)
-    return folds - 1 - fold, f"{folds} folds by hash"
 
 
 def _check_sizes(sizes: list[int], least: int, words: str) -> None:

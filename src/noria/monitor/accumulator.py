@@ -1,9 +1,9 @@
-"""What a monitor keeps of a prediction log, in bounded memory whatever the traffic.
+"""Accumulates what the monitor needs from the prediction log, in bounded memory whatever the traffic.
 
 Counts of a window's inputs grow as its rows are read; answers wait for their label until their window is judged. When more wait
 than there is room for, a share of the keys goes on waiting, chosen by a hash: of a key all or none. Which label belongs to which
-prediction says `predictions.label_join`. All of it can be written down, with how far the log was read, and gone on with: a new
-daemon reads what came since, not the log.
+prediction says `predictions.label_join`. Its state can be saved together with the position in the log, so that a new daemon reads
+only what is new.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from noria.stats.profile_records import ColumnProfile, Profile
 FORMAT = 1
 MOST_WAITING = 50_000  # answers that wait for a label ...
 MOST_NUMBERS = 1_000_000  # ... and the numbers that they consist of
-RECENT = 50_000  # names whose labels came before their prediction was read, and keys of predictions that do not wait
+RECENT = 50_000  # labels read before their prediction, and keys of predictions that do not wait
 MOST_WINDOWS = 400  # of all releases; more are those of clients that send any event time
-REMEMBERED_S = 35 * DAY_S  # judged windows are kept this long behind the newest: what comes late is added to them
+REMEMBERED_S = 35 * DAY_S  # judged windows are kept this long behind the newest, so that late labels still count
 CLOSE = 1e-6  # by which a probability may miss [0, 1], as for the metrics
 CALENDAR_ROWS = 400  # of a window
 
@@ -42,19 +42,19 @@ Floats = NDArray[np.float64]
 
 
 class Gauge(msgspec.Struct, frozen=True):
-    """What a release is measured by."""
+    """How the quality of a release is measured."""
 
     signature: Signature
     reference: Reference
     profile: Profile | None  # of its training, without the columns that are not recorded
 
     @property
-    def by_day(self) -> bool:
+    def is_by_day(self) -> bool:
         """Whether days are the independent units, not rows."""
         return self.signature.event_time is not None
 
     def answer(self, outputs: dict[str, Any]) -> list[float] | None:
-        """The numbers that a label is compared with; None where there are none."""
+        """The numbers to compare a label with; None when there are none."""
         classes = self.signature.classes
         said = outputs.get("prediction")
         *_, (column, output) = self.signature.task.definition.outputs.items()
@@ -69,7 +69,7 @@ class Gauge(msgspec.Struct, frozen=True):
         return _finite([said])
 
     def truth(self, label: Any) -> float | None:
-        """What a label is as a number; a class that the release does not know is one behind the last."""
+        """A label as a number; an unknown class gets the index after the last."""
         definition = self.signature.task.definition
         if not definition.has_classes:
             found = _finite([label])
@@ -80,7 +80,7 @@ class Gauge(msgspec.Struct, frozen=True):
         return None if code is None else float(code)
 
     def losses(self, truths: Sequence[float], answers: Sequence[list[float]]) -> Floats:
-        """The loss of each row, as the holdout's were computed."""
+        """The loss of each row, computed as for the holdout."""
         y, said = np.array(truths, dtype=np.float64), np.array(answers, dtype=np.float64)
         several = self.signature.task.definition.answers_rows  # and a class that the release does not know
         said = np.hstack([said, np.zeros((len(said), 1))]) if several else said[:, 0]
@@ -170,7 +170,7 @@ class Waiting(AwaitedPrediction, kw_only=True):
 
 
 class AccumulatorState(msgspec.Struct):
-    """All that is written down."""
+    """Everything that is saved."""
 
     project: str
     every_s: float
@@ -226,7 +226,7 @@ class WindowAccumulator:
             self._join.see(one.id, one.at, one.key)  # what does not wait ends what its key asked before all the same
         for feedback, segment, row in said:  # last: most find their prediction at once
             self._join.hear(feedback, segment, row)
-        self._thin()
+        self._halve_waiting()
         return count
 
     # -- predictions
@@ -254,7 +254,7 @@ class WindowAccumulator:
             for row, time in zip(some, some_times, strict=True):
                 answer = gauge.answer(row.outputs)
                 if answer is not None:
-                    unit = float(time // DAY_S) if gauge.by_day else 0.0
+                    unit = float(time // DAY_S) if gauge.is_by_day else 0.0
                     wait = Waiting(
                         at=row.at, key=row.key, release=release, start=start, unit=unit, answer=answer, ahead=start > now
                     )
@@ -319,7 +319,7 @@ class WindowAccumulator:
         self._ahead += one.ahead
         self._placed.setdefault((one.release, one.start), set()).add(name)
 
-    def _thin(self) -> None:
+    def _halve_waiting(self) -> None:
         """Halve the share of keys that wait until there is room."""
         waiting = self.notes.waiting
         while len(waiting) > MOST_WAITING or self._numbers > MOST_NUMBERS:
@@ -336,13 +336,13 @@ class WindowAccumulator:
         self._join.release(name)
 
     def forget_early(self) -> None:
-        """Let go of labels that came long ago and belong to nothing that was read."""
+        """Drops old labels that match no prediction read so far."""
         self._join.forget_early()
 
     # -- judgement
 
     def due(self, delay_s: float, now: float) -> list[tuple[str, Span]]:
-        """The windows whose labels are in, the oldest first."""
+        """The windows whose labels are due, oldest first."""
         found = [
             (release, span)
             for release, held in self.notes.releases.items()
@@ -352,7 +352,7 @@ class WindowAccumulator:
         return sorted(found, key=lambda one: (one[1].start, one[0]))
 
     def close(self, release: str, span: Span, gauge: Gauge) -> None:
-        """Add the losses of what got a label to the window's, and let what waited for one in it go."""
+        """Adds the losses of labelled predictions to the window, and drops the predictions that waited for a label in it."""
         waited = {name: self.notes.waiting[name] for name in sorted(self._placed.get((release, span.start), ()))}
         by_unit: dict[float, tuple[list[float], list[list[float]]]] = {}
         for name, one in waited.items():
@@ -365,7 +365,7 @@ class WindowAccumulator:
                 rows[1].append(one.answer)
         for unit, (said, answers) in by_unit.items():
             span.units.setdefault(unit, RunningMoments()).add(RunningMoments.of(gauge.losses(said, answers)))
-        self.let_go(release, span)
+        self.drop_waiting(release, span)
         span.judged = True
         held = self.notes.releases[release]
         newest = max(one.end for one in held.spans.values() if one.judged)
@@ -373,8 +373,8 @@ class WindowAccumulator:
         for start in [s for s, one in held.spans.items() if not one.fresh and one.end < oldest and one is not span]:
             held.judged_until = max(held.judged_until, held.spans.pop(start).end)
 
-    def let_go(self, release: str, span: Span) -> None:
-        """Nothing waits for a label in this window any more."""
+    def drop_waiting(self, release: str, span: Span) -> None:
+        """Drops every prediction that waits for a label in this window."""
         for name in list(self._placed.get((release, span.start), ())):
             self._release(name)
         self._placed.pop((release, span.start), None)

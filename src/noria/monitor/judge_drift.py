@@ -1,4 +1,4 @@
-"""Have the inputs drifted from the training profile?
+"""Judges whether the inputs drifted from the training profile.
 
 A column has drifted when its stability index lies above the limit, and above what chance gives for a reference and a window of
 these sizes, and above what windows did in the training data itself. So a small reference widens the mark by its own error, and a
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
-from noria.kernel.words import lasting
+from noria.kernel.words import lasting, plural
 from noria.stats import profile
 from noria.stats.profile_records import Profile, Wander
 
@@ -103,13 +103,13 @@ def _excuse(
 
 
 def _reason(name: str, score: float, limit: float, rows: int) -> Reason:
-    text = f"{name} drifted: stability index {score:.3f} over {rows:,} rows, at most {limit:g} is allowed"
+    text = f"{name} drifted: stability index {score:.3f} over {plural(rows, 'row')}, at most {limit:g} is allowed"
     return Reason("drift.column", text, Outcome.FAIL, {"score": score, "limit": limit, "rows": rows})
 
 
 def _steady(name: str, score: float, limit: float, rows: int, left_out: Mapping[str, str]) -> Reason:
     text = (
-        f"inputs are steady: the largest stability index is {score:.3f} ({name}) over {rows:,} rows, at most {limit:g} is allowed"
+        f"no input drifted: the largest stability index is {score:.3f} ({name}) over {rows:,} rows, at most {limit:g} is allowed"
     )
     text += "".join(f"; {excuse}" for excuse in left_out.values())
     return Reason("drift.steady", text, Outcome.PASS, {"score": score, "limit": limit, "rows": rows})

@@ -1,4 +1,4 @@
-"""Is the release still as good as on its holdout, as far as labels tell?"""
+"""Judges by the labels whether a release is still as good as on its holdout."""
 
 from __future__ import annotations
 
@@ -61,31 +61,31 @@ def judge(
 
 
 def enough(days: int, labelled: int, policy: MonitorPolicy, *, by_day: bool) -> bool:
-    """Whether so much can be judged: else windows before are looked at together with it."""
+    """Whether there is enough to judge; otherwise earlier windows are judged together with this one."""
     return labelled >= policy.min_labelled and (not by_day or days >= MIN_UNITS)
 
 
 def outlook(
     policy: MonitorPolicy, *, by_day: bool, holdout_s: float | None, labels_per_s: float | None = None
 ) -> tuple[str, bool]:
-    """Whether quality can be judged at all by these settings, in a sentence; False: it cannot.
+    """Says in a sentence whether quality can be judged at all with these settings; False: it cannot.
 
     ``holdout_s``: the length of a holdout by time. ``labels_per_s``: what comes in at present, where that is known.
     """
     if by_day and holdout_s is not None and (most := int(holdout_s // DAY_S) + 1) < MIN_UNITS:
         text = f"quality is never judged: a holdout of the last {lasting(holdout_s)} holds {most} days at most"
-        return f"{text}, {MIN_UNITS} are needed to know how much days differ. A longer model.holdout would decide it", False
+        return f"{text}, {MIN_UNITS} are needed to know how much days differ. A longer model.holdout is needed", False
     reach_s = max(policy.every_s, LOOK_BACK_S if by_day else 0.0, FARTHEST_S)
     if labels_per_s is not None and 0 < labels_per_s * reach_s < policy.min_labelled:
         text = f"quality is never judged: at present {labels_per_s * reach_s:,.0f} labels come in {lasting(reach_s)}"
-        return f"{text}, and monitor.min_labelled is {policy.min_labelled:,}. A smaller one would decide it", False
+        return f"{text}, and monitor.min_labelled is {policy.min_labelled:,}. A smaller value is needed", False
     units = f"by days, at least {MIN_UNITS} of them" if by_day else "by rows"
     text = f"quality is judged {lasting(policy.label_delay_s)} after each window of {lasting(policy.every_s)}, {units}"
     back_s = max(LOOK_BACK_S if by_day else 0.0, policy.every_s)
     if back_s > policy.every_s:
         text += f": over the newest {lasting(back_s)}"
     return (
-        f"{text}; where fewer than {policy.min_labelled:,} labels came, windows of up to {lasting(reach_s)} are taken together",
+        f"{text}; where fewer than {policy.min_labelled:,} labels came, windows of up to {lasting(reach_s)} are judged together",
         True,
     )
 

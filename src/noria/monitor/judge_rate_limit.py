@@ -1,4 +1,4 @@
-"""May a turn that nobody asked for by hand start now?"""
+"""Judges whether a turn that no person asked for may start now."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection
 from noria.kernel.policy import RetrainPolicy
 from noria.kernel.trigger import Trigger, TriggerKind
 from noria.kernel.verdict import Reason
+from noria.kernel.words import duration, lasting, plural
 
 BY_HAND = frozenset({TriggerKind.MANUAL, TriggerKind.WEBHOOK})
 AGAIN = "again"  # in a trigger's detail: how often in a row the disk was full
@@ -38,7 +39,7 @@ def wait_for(policy: RetrainPolicy, kinds: Collection[TriggerKind], starts: Coll
         return None
     free_s = recent[-policy.at_most_count] + policy.at_most_period_s - now
     text = (
-        f"{len(recent)} turns started within {policy.at_most_period_s / 3600:g} h; at most {policy.at_most_count} may: "
-        f"the next may start in {free_s / 3600:.1f} h"
+        f"{plural(len(recent), 'turn')} started within {lasting(policy.at_most_period_s)}, and retrain.at_most allows "
+        f"{policy.at_most_count}: the next may start in {duration(free_s)}"
     )
     return Reason("retrain.at_most", text, numbers={"free_s": free_s, "recent": len(recent)})

@@ -1,4 +1,4 @@
-"""Does a breach ask for a new turn, and may it start one now?"""
+"""Judges whether a breach calls for a new turn, and whether it may start now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from noria.monitor import judge_rate_limit
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """What the monitor saw leave its bounds."""
+    """A measure that left its bounds."""
 
     kind: str  # quality, drift
     release: str  # v12
@@ -28,7 +28,7 @@ class RetrainDecision(msgspec.Struct, frozen=True):
 def decide(policy: RetrainPolicy, breaches: tuple[Breach, ...], recent_starts: tuple[float, ...], now: float) -> RetrainDecision:
     """Whether the breaches start a turn. ``recent_starts`` and ``now``: project clock, seconds."""
     if not breaches:
-        return RetrainDecision(None, "no breach: nothing asks for a new turn")
+        return RetrainDecision(None, "no breach: no new turn is needed")
     heard = [b for b in breaches if b.kind in policy.on]
     if not heard:
         kinds = ", ".join(sorted({b.kind for b in breaches}))

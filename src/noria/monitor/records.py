@@ -1,4 +1,4 @@
-"""What the monitor saw: quality per window, drift per column, alerts."""
+"""The monitor's findings: quality per window, drift per column, alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learn: when the evidence asks for it, a breach becomes a trigger, and the circle closes with one row."""
+"""Retraining: turns a breach into a trigger when policy allows it, which closes the wheel's circle."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from noria.monitor import judge_retraining as judge
 from noria.monitor.judge_retraining import Breach, RetrainDecision
 from noria.pipeline.trigger_store import TriggerStore
 from noria.serving.route_store import RouteStore
+from noria.storage.clock import ClockStore
 
 
 def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> Trigger | None:
-    """The trigger that the breaches ask for, if policy lets them."""
+    """Records the trigger for the breaches, if policy allows it."""
     serving = {route.champion_version for route in RouteStore.of(context).all()}
-    # the others are alerts, for people: a release that was replaced needs no retrain
+    # the others are only alerts: a release that was replaced needs no retraining
     breaches = tuple(b for b in breaches if b.kind in project.retrain.on and b.release in serving)
     if not breaches:
         return None
@@ -26,13 +27,13 @@ def learn(context: DeliveryContext, project: Project, breaches: tuple[Breach, ..
     with context.ledger.transaction():
         trigger = TriggerStore.of(context).add(wish.kind, wish.reason, dedupe=f"breach:{subject}")
         if trigger is not None:
-            context.event("retrain.wanted", trigger.id, f"the monitor asks for a turn: {wish.reason}")
+            context.event("retrain.wanted", trigger.id, f"the monitor requests a turn: {wish.reason}")
     return trigger
 
 
 def decide_retraining(context: DeliveryContext, project: Project, breaches: tuple[Breach, ...]) -> RetrainDecision:
     """Ask the judge: what started lately counts against `at_most`."""
-    return judge.decide(project.retrain, breaches, recent_starts(context, project), context.ledger.clock.now(context.name))
+    return judge.decide(project.retrain, breaches, recent_starts(context, project), ClockStore.of(context).now())
 
 
 def recent_starts(context: DeliveryContext, project: Project) -> tuple[float, ...]:
@@ -40,6 +41,4 @@ def recent_starts(context: DeliveryContext, project: Project) -> tuple[float, ..
     period_s = project.retrain.at_most_period_s
     if period_s is None:
         return ()
-    return tuple(
-        context.ledger.events.clock_times(context.name, "turn.started", context.ledger.clock.now(context.name) - period_s)
-    )
+    return tuple(context.ledger.events.clock_times(context.name, "turn.started", ClockStore.of(context).now() - period_s))

@@ -21,7 +21,7 @@ class QualityStore(BoundStore):
         """Write a window, or write it anew."""
         self._table.insert(window, replace=True)
 
-    def known(self, window: Window) -> bool:
+    def has_equal(self, window: Window) -> bool:
         """Whether a window was judged before, from as many predictions and labels, with the same result."""
         where = "project = ? AND environment = ? AND release = ? AND start = ? AND metric = ?"
         found = self._table.one(where, window.project, window.environment, window.release, window.start, window.metric)
@@ -31,7 +31,7 @@ class QualityStore(BoundStore):
             window.value,
         )
 
-    def judged(self, environment: str) -> dict[str, float]:
+    def judged_until(self, environment: str) -> dict[str, float]:
         """Release -> the end of its newest window."""
         sql = 'SELECT release, max("end") AS until FROM windows WHERE project = ? AND environment = ? GROUP BY release'
         return {str(row["release"]): float(row["until"]) for row in self._database.rows(sql, (self.project, environment))}

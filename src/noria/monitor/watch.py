@@ -1,8 +1,7 @@
-"""Watch: quality of what was answered, by window and release, as labels come in; inputs against the training profile."""
+"""Watches the quality of predictions by window and release as labels arrive, and compares inputs with the training profile."""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -28,10 +27,11 @@ from noria.releases.evidence import Reference
 from noria.releases.store import ReleaseStore
 from noria.stats import calendar
 from noria.stats.profile_records import Profile
-from noria.storage.disk import full_disk
+from noria.storage.clock import ClockStore
+from noria.storage.disk import write_whole
 
 PART_BYTES = 1 << 20  # of the log that are read at a time
-WORK_S = 0.3  # of one look: the daemon has other things to do as well
+WORK_S = 0.3  # for one check: the daemon has other work, too
 SAVE_S = 60.0  # between two times that the notes are written down, where no window was judged
 
 
@@ -49,9 +49,9 @@ class EnvironmentMonitor:
         self._context = context
         self._hidden = frozenset(project.serving.log.redact)
         self._gauges: dict[str, Gauge] = {}
-        notes = self._saved() or self._begun()
+        notes = self._read_saved() or self._begin_state()
         self.reader = LogReader(self.file.parent, places=notes.places, project=context.name)
-        self.fold = WindowAccumulator(notes, self.gauge, self._arrived)
+        self.fold = WindowAccumulator(notes, self.gauge, self._arrival_time)
         self._saved_at = time.monotonic()
         self._news = False
 
@@ -59,24 +59,24 @@ class EnvironmentMonitor:
     def notes(self) -> AccumulatorState:
         return self.fold.notes
 
-    def _saved(self) -> AccumulatorState | None:
-        """The notes of the monitor before; None where there are none, or they are of other windows."""
+    def _read_saved(self) -> AccumulatorState | None:
+        """The state that an earlier monitor saved; None when there is none, or it is for other windows."""
         try:
             notes = msgspec.msgpack.decode(self.file.read_bytes(), type=AccumulatorState)
         except (OSError, msgspec.DecodeError):
-            return None  # the log has it all: it is read anew
+            return None  # the log has everything: it is read again
         fits = (notes.format, notes.project, notes.every_s) == (FORMAT, self._context.name, self.every_s)
         return notes if fits else None
 
-    def _begun(self) -> AccumulatorState:
-        """Nothing read yet; what the ledger knows as judged is not judged again."""
+    def _begin_state(self) -> AccumulatorState:
+        """A new state with nothing read; windows that the ledger has as judged are not judged again."""
         notes = AccumulatorState(self._context.name, self.every_s)
-        for release, end in QualityStore.of(self._context).judged(self.environment).items():
+        for release, end in QualityStore.of(self._context).judged_until(self.environment).items():
             notes.releases[release] = ReleaseWindows(end, judged_until=end)
         return notes
 
     def fits(self, project: Project) -> bool:
-        """Whether it watches by the settings of now."""
+        """Whether it watches by the current settings."""
         return (self.every_s, self._hidden) == (project.monitor.every_s, frozenset(project.serving.log.redact))
 
     def gauge(self, release: str) -> Gauge | None:
@@ -86,16 +86,16 @@ class EnvironmentMonitor:
             self._gauges[release] = found
         return found
 
-    def _arrived(self, at: float, moment: float) -> float:
+    def _arrival_time(self, at: float, moment: float) -> float:
         """The project's time at a wall time; of one before the clock was set the row's own time."""
-        clock = self._context.ledger.clock.read(self._context.name)
+        clock = ClockStore.of(self._context).read()
         if clock is None:
             return at
         return clock.now(at) if at >= clock.wall else moment
 
     def read(self) -> bool:
         """Take in what is new, for about WORK_S; whether all of it was read by now."""
-        until, now = time.monotonic() + WORK_S, self._context.ledger.clock.now(self._context.name)
+        until, now = time.monotonic() + WORK_S, ClockStore.of(self._context).now()
         while True:
             self._news = bool(self.fold.take(self.reader.poll_parts(PART_BYTES), now)) or self._news
             if not self.reader.behind:
@@ -105,19 +105,13 @@ class EnvironmentMonitor:
                 return False
 
     def save(self, *, now: bool = False) -> None:
-        """Write the notes down, if there is news and it is time. Raises DiskFullError."""
+        """Saves the state, if it changed and it is time. Raises DiskFullError."""
         if not now and not (self._news and time.monotonic() - self._saved_at >= SAVE_S):
             return
         self.notes.places = self.reader.places()
         if self.notes.caught_up:
             self.fold.forget_early()
-        fresh = self.file.with_suffix(".part")
-        with full_disk(self.file.parent):
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(msgspec.msgpack.encode(self.notes))
-                file.flush()
-                os.fdatasync(file.fileno())
-            fresh.replace(self.file)
+        write_whole(self.file, msgspec.msgpack.encode(self.notes), 0o600, fleeting="the log has everything: it is read again")
         self._news, self._saved_at = False, time.monotonic()
 
 
@@ -141,16 +135,16 @@ def _profile(bundle: Path, hidden: frozenset[str]) -> Profile | None:
 
 
 def watch(context: DeliveryContext, project: Project, monitor: EnvironmentMonitor) -> tuple[Breach, ...]:
-    """Judge every window that is due; the breaches found, each already an alert in the ledger."""
+    """Judges every window that is due; returns the breaches, each already an alert in the ledger."""
     all_read = monitor.read()
     tell_damage(context, monitor.environment, monitor.reader.damage(), monitor.notes.told)
     breaches: list[Breach] = []
     judged = False
     if all_read:
-        for release, span in monitor.fold.due(project.monitor.label_delay_s, context.ledger.clock.now(context.name)):
+        for release, span in monitor.fold.due(project.monitor.label_delay_s, ClockStore.of(context).now()):
             gauge, judged = monitor.gauge(release), True
             if gauge is None:
-                monitor.fold.let_go(release, span)  # its bundle is gone: nothing is left to compare with
+                monitor.fold.drop_waiting(release, span)  # its bundle is gone: nothing is left to compare with
             else:
                 breaches += _judge(context, project.monitor, monitor, release, gauge, span)
     monitor.save(now=judged)
@@ -164,7 +158,7 @@ def _judge(
     monitor.fold.close(release, span, gauge)
     units, labelled, back_s = judged_units(monitor.notes.releases[release], span, gauge, policy)
     reference = judge_quality.Units(gauge.reference.n, gauge.reference.mean, gauge.reference.sd)
-    unit = "days" if gauge.by_day else "rows"
+    unit = "days" if gauge.is_by_day else "rows"
     ruling = judge_quality.judge(units, labelled, reference, policy, gauge.reference.metric, unit)
     drifted = _drift(monitor.notes.releases[release], gauge, span, policy)
     window = Window(
@@ -182,7 +176,7 @@ def _judge(
         drift_score=drifted.scores.get(drifted.worst, 0.0) if drifted else 0.0,
         drift_column=drifted.worst if drifted else "",
     )
-    if QualityStore.of(context).known(window):
+    if QualityStore.of(context).has_equal(window):
         return []  # by a monitor that died before it wrote its notes down: its alerts stand
     QualityStore.of(context).put(window)
     if span.conflicts and not again:
@@ -195,7 +189,7 @@ def _judge(
 
 
 def judged_units(held: ReleaseWindows, span: Span, gauge: Gauge, policy: MonitorPolicy) -> tuple[judge_quality.Units, int, float]:
-    """The units by which a window is judged, the labelled rows behind them, and how far they reach back from its end.
+    """Returns the units by which a window is judged, the labelled rows behind them, and how far back they reach from its end.
 
     A window that is too short to decide is judged together with those before it: a week where days are the units, and as many
     more as give enough labels. Which they are depends on counts alone, not on how well the release did.
@@ -205,8 +199,8 @@ def judged_units(held: ReleaseWindows, span: Span, gauge: Gauge, policy: Monitor
     for other in sorted((s for s in held.spans.values() if s.end <= span.end), key=lambda s: -s.end):
         reach = span.end - other.start
         days, labelled = len(units), sum(unit.n for unit in units.values())
-        short = gauge.by_day and reach <= judge_quality.LOOK_BACK_S
-        enough = reach > judge_quality.FARTHEST_S or judge_quality.enough(days, labelled, policy, by_day=gauge.by_day)
+        short = gauge.is_by_day and reach <= judge_quality.LOOK_BACK_S
+        enough = reach > judge_quality.FARTHEST_S or judge_quality.enough(days, labelled, policy, by_day=gauge.is_by_day)
         if enough and other is not span and not short:
             break
         for unit, found in other.units.items():
@@ -214,7 +208,9 @@ def judged_units(held: ReleaseWindows, span: Span, gauge: Gauge, policy: Monitor
         back_s = reach
     labelled = sum(unit.n for unit in units.values())
     whole = (
-        RunningMoments.of(np.array([unit.mean for unit in units.values()])) if gauge.by_day else units.get(0.0, RunningMoments())
+        RunningMoments.of(np.array([unit.mean for unit in units.values()]))
+        if gauge.is_by_day
+        else units.get(0.0, RunningMoments())
     )
     return judge_quality.Units(whole.n, whole.mean, whole.sd), labelled, back_s
 
@@ -236,8 +232,6 @@ def _tell_conflicts(context: DeliveryContext, release: str, span: Span) -> None:
 def _raise(context: DeliveryContext, kind: str, release: str, verdict: Verdict, back: str) -> Breach:
     text = verdict.sentence() + back
     with context.ledger.transaction():
-        AlertStore.of(context).add(
-            Alert(names.new_id("alert"), context.name, kind, release, text, context.ledger.clock.now(context.name))
-        )
+        AlertStore.of(context).add(Alert(names.new_id("alert"), context.name, kind, release, text, ClockStore.of(context).now()))
         context.event(f"monitor.{kind}", release, f"{release}: {text}")
     return Breach(kind, release, text)

@@ -33,8 +33,8 @@ class PipelineContext(StoreContext, frozen=True, kw_only=True):
     served: Callable[[PipelineContext, Project], ServedTraining | None] = nothing_served  # how what serves was trained
 
 
-class PinnedRun(msgspec.Struct):
-    """What one run has learned so far; the stages fill it in, in their order."""
+class StartedRun(msgspec.Struct):
+    """A run whose code is known and its data not yet; Check fills it in."""
 
     turn: Turn
     run_id: str
@@ -43,22 +43,12 @@ class PinnedRun(msgspec.Struct):
     commit: str | None
     dirty: str | None
     environment: dict[str, object]
-    pins: Pins | None = None
-    tables: dict[str, TableType] = {}  # dataset -> how its files are read; none of what is no table
     arrivals: tuple[Arrival, ...] = ()
     refused: list[str] = []  # one sentence per quarantined file
     records: list[StepRecord] = []
     under_way: dict[str, Handle] = {}  # tasks that run, by id
     by_hand: bool = False
-    found: dict[str, Any] = {}  # what a search chose: `algorithm`, and the `params` of its training
     sealed: Path | None = None  # of a reproduction: the code that was sealed then
-
-    @property
-    def params_used(self) -> dict[str, Any]:
-        """The parameters of the run: the project's, and where a search chose, those that it found and its algorithm."""
-        if not self.found:
-            return self.project.params
-        return {**self.project.params, "train": self.found["params"], "algorithm": self.found["algorithm"]}
 
     @property
     def tree_id(self) -> str:
@@ -79,3 +69,28 @@ class PinnedRun(msgspec.Struct):
     def code_paths(self) -> tuple[Path, ...]:
         """Where the project's modules are found."""
         return tuple(self.tree / root for root in self.roots)
+
+    def pinned(self, pins: Pins, tables: dict[str, TableType]) -> PinnedRun:
+        """The same run with its data: what it did so far, and what is under way, stays its own."""
+        return PinnedRun(**{name: getattr(self, name) for name in StartedRun.__struct_fields__}, pins=pins, tables=tables)
+
+
+class PinnedRun(StartedRun, kw_only=True):
+    """A run of which all is fixed that can change its result; the stages fill it in, in their order."""
+
+    pins: Pins
+    tables: dict[str, TableType] = {}  # dataset -> how its files are read; none of what is no table
+    found: dict[str, Any] = {}  # what a search chose: `algorithm`, and the `params` of its training
+    policy: Project | None = None  # whose gates judge it, where those are not the project's own alone
+
+    @property
+    def judging(self) -> Project:
+        """The project with the gates that judge this run."""
+        return self.policy if self.policy is not None else self.project
+
+    @property
+    def params_used(self) -> dict[str, Any]:
+        """The parameters of the run: the project's, and where a search chose, those that it found and its algorithm."""
+        if not self.found:
+            return self.project.params
+        return {**self.project.params, "train": self.found["params"], "algorithm": self.found["algorithm"]}

@@ -20,7 +20,7 @@ from noria.kernel.trigger import TriggerKind
 from noria.kernel.words import plural
 from noria.pipeline import environment, graph, orders, pin, recording, search, steps
 from noria.pipeline.check import data
-from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.context import PinnedRun, PipelineContext, StartedRun
 from noria.pipeline.graph import EVERYTHING, Selection
 from noria.pipeline.run import Run, RunKind, StepRecord, StepState
 from noria.pipeline.trigger_store import TriggerStore
@@ -54,11 +54,10 @@ def prepare(context: PipelineContext, asked: ExperimentOptions) -> PinnedRun:
         project = config.load(tree, overrides=asked.overrides)
     run_id = names.new_id("run")
     began = Turn(run_id, context.name, 0, (), "experiment", time.time())
-    pinned_run = PinnedRun(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
+    started = StartedRun(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)
     _demand_used(project, asked)
-    _first_data(context, pinned_run)
-    pin.fix(context, pinned_run)
-    return pinned_run
+    _first_data(context, started)
+    return pin.fix(context, started)
 
 
 def _demand_used(project: Project, asked: ExperimentOptions) -> None:
@@ -70,8 +69,8 @@ def _demand_used(project: Project, asked: ExperimentOptions) -> None:
             reads = orders.parameters_of(project.params, project.steps[name])
             if any(given == one or given.startswith(f"{one}.") or one.startswith(f"{given}.") for one in reads):
                 raise UsageError(
-                    f"{given} is read by step {name}, which keeps the result it has",
-                    hint=f"Begin with that step: --from {name.partition('@')[0]}",
+                    f"{given} is read by step {name}, which keeps its result",
+                    hint=f"Start at that step: --from {name.partition('@')[0]}",
                 )
 
 
@@ -80,7 +79,7 @@ def run(context: PipelineContext, asked: ExperimentOptions) -> Run:
 
     A model is measured on validation rows inside the training side, as the trials of a search are: the holdout stays unseen.
     """
-    with context.locks.using(BLOBS):  # what it finds in the store stays there to its end
+    with context.locks.hold_shared(BLOBS):  # what it finds in the store stays there to its end
         return _run(context, prepare(context, asked), asked)
 
 
@@ -118,22 +117,20 @@ def _run(context: PipelineContext, pinned_run: PinnedRun, asked: ExperimentOptio
     )
 
 
-def _first_data(context: PipelineContext, pinned_run: PinnedRun) -> None:
+def _first_data(context: PipelineContext, run: StartedRun) -> None:
     """Take in datasets that have no file yet. Others stay as they are: what arrives anew is for a turn to judge."""
     empty = [
         source
-        for source in pinned_run.project.data.values()
+        for source in run.project.data.values()
         if not source.source.startswith("log:") and not DataStore.of(context).head(source.name).files
     ]
     if not empty:
         return
-    with context.locks.held("intake", context.name, context.check_lease):
-        pinned_run.arrivals = tuple(
-            arrival
-            for arrival in take_in(context, pinned_run.project, patient=True)
-            if arrival.dataset in {s.name for s in empty}
+    with context.locks.hold("intake", context.name, context.check_lease):
+        run.arrivals = tuple(
+            arrival for arrival in take_in(context, run.project, patient=True) if arrival.dataset in {s.name for s in empty}
         )
-        data(context, pinned_run)
+        data(context, run)
         with context.ledger.transaction():
             for source in empty:  # accepted here, and still news for the wheel
                 TriggerStore.of(context).add(TriggerKind.DATA, f"{source.name} was taken in by an experiment")

@@ -15,6 +15,7 @@ import msgspec
 
 from noria.kernel.errors import NoriaError, NotFoundError
 from noria.kernel.names import digest_bytes, digest_file, new_id
+from noria.kernel.words import lasting
 from noria.pipeline.judge_uncommitted import UncommittedChange
 
 TIMEOUT_S = 30.0
@@ -52,7 +53,7 @@ def head(repo: Path, branch: str | None = None) -> str | None:
 def _commit(repo: Path, reference: str) -> str | None:
     done = call(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}", check=False)
     if done.returncode and done.stderr.strip():  # no such reference is silence
-        raise NoriaError(f"Git cannot tell the commit of {reference}: {words(done)}", where=str(repo))
+        raise NoriaError(f"Git cannot resolve {reference}: {words(done)}", where=str(repo))
     return done.stdout.decode().strip() or None
 
 
@@ -280,7 +281,7 @@ def call(
         missing = "git is not installed" if repo.is_dir() else "the folder does not exist"
         raise NoriaError(missing, where=str(repo)) from error
     except subprocess.TimeoutExpired as error:
-        raise NoriaError(f"`git {arguments[0]}` did not end within {timeout_s:g} s", where=str(repo)) from error
+        raise NoriaError(f"`git {arguments[0]}` did not end within {lasting(timeout_s)}", where=str(repo)) from error
     if done.returncode and b"dubious ownership" in done.stderr:
         raise _not_ours(repo, done)
     if check and done.returncode:
@@ -292,7 +293,7 @@ def _not_ours(repo: Path, done: Done) -> NoriaError:
     named = _DUBIOUS.search(done.stderr)
     folder = os.fsdecode(named[1]) if named else str(repo)
     return NoriaError(
-        'this repository belongs to another user, so that Git does not read it ("dubious ownership")',
+        'this repository belongs to another user, so Git does not read it ("dubious ownership")',
         where=folder,
         hint=f"Run Noria as its owner, or trust it: git config --global --add safe.directory {shlex.quote(folder)}",
     )

@@ -127,7 +127,7 @@ def _foretell(
         return StepForecast(step.name, StalenessDecision(False, early.reason), early.reason.text, early)
     unsure = [need for need in step.needs if need not in done]
     if unsure and not step.frozen:
-        return StepForecast(step.name, None, f"depends on what {_list(unsure)} will leave")
+        return StepForecast(step.name, None, f"depends on the result of {_list(unsure)}")
     decision, found = steps.consider(context, orders.user_step(context, pinned_run, step, done))
     return StepForecast(step.name, decision, decision.reason.text, None if decision.run else found)
 
@@ -135,7 +135,7 @@ def _foretell(
 def restore(context: PipelineContext, pinned_run: PinnedRun) -> None:
     """Put what commands left back into the home, where it is gone or is not what they left. All is well: a look at each file."""
     commands = {name: step for name, step in pinned_run.project.steps.items() if step.outs}
-    if context.places.intact(context.home, [out for step in commands.values() for out in step.outs]):
+    if context.places.is_intact(context.home, [out for step in commands.values() for out in step.outs]):
         return
     latest = {name: StepStore.of(context).latest(name) for name in commands}
     hand_out(
@@ -153,13 +153,13 @@ def hand_out(context: PipelineContext, pinned_run: PinnedRun, records: Mapping[s
         place = context.home / path
         if (
             place.is_file()
-            and not context.places.learned(context.home, path)
+            and not context.places.is_unchanged(context.home, path)
             and context.places.digests(context.home, path)[path] != digest
         ):
             aside = context.state / "replaced" / f"{time.strftime('%Y%m%dT%H%M%S')}" / path
             aside.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(place, aside)
-            context.progress(f"{path} was not left by a step: moved to {aside}")
+            context.progress(f"{path} was not written by a step: moved to {aside}")
     context.places.place(context.home, files)
     context.places.flush()
 
@@ -207,7 +207,7 @@ class _Graph:
             try:
                 order = orders.user_step(self.context, self.pinned_run, step, self.done)
             except StepError as error:
-                return self._ended(step, _not_started_record(step, error))
+                return self._note_end(step, _not_started_record(step, error))
             found = steps.reuse_step(self.context, self.pinned_run, order)
             if found is None:
                 if step.cmd:
@@ -220,7 +220,7 @@ class _Graph:
         self.done[step.name] = early
         return True
 
-    def _ended(self, step: Step, record: StepRecord) -> bool:
+    def _note_end(self, step: Step, record: StepRecord) -> bool:
         self.done[step.name] = record
         if record.state is StepState.FAILED:
             self.failed = self.failed or record
@@ -235,7 +235,7 @@ class _Graph:
             step, order = self.running.pop(future)
             record = future.result()
             if step.cmd and record.state is StepState.RAN:
-                record = self._look_around(step, order, record)
+                record = self._check_outside(step, order, record)
             self.done[step.name] = record
             if record.state is StepState.FAILED:
                 self.failed = self.failed or record
@@ -254,12 +254,12 @@ class _Graph:
             self.context.check_lease()
             if not told:
                 told.append(True)
-                self.context.progress("another run works in this folder: waiting for it")
+                self.context.progress("another run uses this folder: waiting for it")
 
-        self.shared.enter_context(self.context.locks.held("tree", str(tree), waiting))
+        self.shared.enter_context(self.context.locks.hold("tree", str(tree), waiting))
         self.seen = listing(tree) or {}
 
-    def _look_around(self, step: Step, order: steps.StepOrder, record: StepRecord) -> StepRecord:
+    def _check_outside(self, step: Step, order: steps.StepOrder, record: StepRecord) -> StepRecord:
         """The record, or a failure when the command wrote what is not its own.
 
         What may as well be the work of a command that runs beside it is judged when that one has ended.
@@ -285,7 +285,7 @@ class _Graph:
     def _blame(self, step: Step, record: StepRecord, paths: list[str]) -> StepRecord:
         others = sorted(frozenset().union(*(self.suspects.pop(path) for path in paths)) - {step.name})
         beside = f" (or {_list(others)}, beside which it ran)" if others else ""
-        text = f"wrote or removed {_list(paths)} besides its outs{beside}"
+        text = f"wrote or removed {_list(paths)}, which are not among its outs{beside}"
         hint = (
             "Declare what it leaves under `outs`, or let it write to a temporary folder. If somebody else changed the folder "
             "while it ran, run it again. Its result was not kept."
@@ -319,7 +319,7 @@ def _early(
             f"step {step.name} comes before and has no result yet",
             hint=f"Run it once: noria run --to {step.name.partition('@')[0]}",
         )
-    reason = Reason("step.kept", "not asked for: keeps the result it has")
+    reason = Reason("step.kept", "not requested: keeps its result")
     return StepRecord(step.name, StepState.REUSED, reason, latest[0].key, latest[0].output)
 
 

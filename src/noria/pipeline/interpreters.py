@@ -23,7 +23,9 @@ import msgspec
 import noria
 from noria.kernel.errors import NoriaError, NotFoundError
 from noria.kernel.names import digest_bytes, new_id
+from noria.kernel.words import lasting
 from noria.pipeline.environment import normal
+from noria.storage.disk import whole_path, write_whole
 
 INSTALL_S = 3600.0  # for fetching, building and unpacking all packages
 QUICK_S = 300.0
@@ -78,7 +80,7 @@ def find_uv() -> list[str]:
         return [found]
     if importlib.util.find_spec("uv") is not None:
         return [sys.executable, "-m", "uv"]
-    raise NotFoundError("uv is not installed: it makes the recorded environment", hint="pip install uv")
+    raise NotFoundError("uv, which makes the recorded environment, is not installed", hint="pip install uv")
 
 
 def make(
@@ -189,7 +191,7 @@ def _venv(fresh: Path, python: str, progress: Progress) -> None:
         if done.returncode == 0:
             return
         shutil.rmtree(fresh, ignore_errors=True)
-    raise NotFoundError(f"Python {python} is neither here nor to be had: {_words(done)}", hint=f"Install Python {minor}.")
+    raise NotFoundError(f"Python {python} is neither installed nor available: {_words(done)}", hint=f"Install Python {minor}.")
 
 
 def _install(fresh: Path, lines: Mapping[str, str], needed: frozenset[str], progress: Progress) -> list[str]:
@@ -201,15 +203,15 @@ def _install(fresh: Path, lines: Mapping[str, str], needed: frozenset[str], prog
         raise NoriaError(
             f"the packages cannot be fetched: {_words(done)}", hint="Is there a network, and the right index for uv?"
         )
-    progress("not every package can be had: finding out which")
+    progress("not every package is available: finding out which")
     missing = _missing(fresh, dict(lines))
     missed = [name for name in missing if name in needed]
     if missed or not missing:
         named = ", ".join(lines[name].partition(" ")[0] for name in missed)
-        what = f"these packages cannot be had: {named}" if missed else f"uv failed: {_words(done)}"
+        what = f"these packages are not available: {named}" if missed else f"uv failed: {_words(done)}"
         raise NotFoundError(
             f"the recorded environment cannot be made again: {what}",
-            hint="`--environment same` reproduces in the environment that is here, and says how it differs.",
+            hint="`--environment same` reproduces in this environment, and says how it differs.",
         )
     done = _pip(fresh, [line for name, line in lines.items() if name not in missing])
     if done.returncode:
@@ -247,15 +249,15 @@ def _link_noria(target: Path) -> None:
     package = Path(noria.__file__).resolve().parent
     link = site / "noria"
     if not (link.is_symlink() and Path(os.readlink(link)) == package):
-        fresh = site / f".noria.{new_id('l')}"
-        fresh.symlink_to(package, target_is_directory=True)
-        fresh.replace(link)
+        with whole_path(link) as fresh:
+            fresh.symlink_to(package, target_is_directory=True)
     facts = site / f"noria-{noria.__version__}.dist-info"
     for other in site.glob("noria-*.dist-info"):
         if other != facts:
             shutil.rmtree(other, ignore_errors=True)
     facts.mkdir(exist_ok=True)
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: noria\nVersion: {noria.__version__}\n")
+    said = f"Metadata-Version: 2.1\nName: noria\nVersion: {noria.__version__}\n"
+    write_whole(facts / "METADATA", said.encode(), fleeting="the next use writes it again")
 
 
 def _record_of(python: Path) -> dict[str, Any]:
@@ -263,7 +265,7 @@ def _record_of(python: Path) -> dict[str, Any]:
         [str(python), "-I", "-c", _RECORD], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=QUICK_S, check=False
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise NoriaError(f"Noria cannot be imported in the environment that was made: {last}", where=str(python))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -289,7 +291,7 @@ def _uv(*arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
             timeout=timeout_s, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise NoriaError(f"`uv {arguments[0]}` did not end within {timeout_s:g} s") from error
+        raise NoriaError(f"`uv {arguments[0]}` did not end within {lasting(timeout_s)}") from error
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:

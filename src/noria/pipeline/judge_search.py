@@ -61,7 +61,7 @@ def prune(mine: Sequence[float], others: Sequence[Trial], metric: str, *, higher
     if not worse:
         return None
     after = f"after {plural(len(mine), 'fold')}"
-    text = f"pruned {after}: {metric} {mine[fold]:.4g} is worse than {middle:.4g}, the median of {len(reached)} trials"
+    text = f"pruned {after}: {metric} {mine[fold]:.4g} is worse than {middle:.4g}, the median of {plural(len(reached), 'trial')}"
     return Reason("search.pruned", text)
 
 
@@ -84,7 +84,7 @@ def why_none(trials: Sequence[Trial]) -> Reason:
         return Reason("search.no_trial", "no trial ended within the search's timeout", Outcome.FAIL)
     common, count = Counter(_kind(trial) for trial in trials).most_common(1)[0]
     whole = next(trial for trial in trials if _kind(trial) == common)
-    alike = "" if count == len(trials) else f", {count} of them like this"
+    alike = "" if count == len(trials) else f", {count} of them the same way"
     every = "the only trial" if len(trials) == 1 else f"all {len(trials)} trials"
     return Reason("search.failed", f"{every} failed{alike}: {whole.reason}", Outcome.FAIL)
 
@@ -98,7 +98,7 @@ def sentence(trials: Sequence[Trial], chosen: Trial, wanted: int, metric: str, s
     """What the search came to, for people."""
     counts = Counter(trial.state for trial in trials)
     kinds = ", ".join(f"{counts[state]} {state}" for state in (TrialState.PRUNED, TrialState.FAILED) if counts[state])
-    of = f"{len(trials)} trials ({kinds})" if kinds else f"{len(trials)} trials"
+    of = f"{plural(len(trials), 'trial')} ({kinds})" if kinds else f"{plural(len(trials), 'trial')}"
     which = f"trial {chosen.number + 1}, {chosen.algorithm}," if several else f"trial {chosen.number + 1}"
-    short = "" if len(trials) >= wanted else f"; its timeout ended it, {wanted} were asked for"
+    short = "" if len(trials) >= wanted else f"; stopped by its timeout, {wanted} were requested"
     return f"{which} is the best of {of}: {metric} {chosen.value:.4g} on validation rows{short}"

@@ -45,7 +45,7 @@ def decide(now: StepFacts, before: StepFacts | None, *, cached: bool) -> Stalene
     if cached and before == now:
         return StalenessDecision(False, Reason("step.unchanged", "unchanged"))
     if cached:
-        return StalenessDecision(False, Reason("step.remembered", "an equal run is remembered"))
+        return StalenessDecision(False, Reason("step.remembered", "the result of an equal run is used"))
     if before is None:
         return StalenessDecision(True, Reason("step.never_ran", "never ran"))
     if before == now:

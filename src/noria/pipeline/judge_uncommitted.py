@@ -49,7 +49,7 @@ def advice(changes: Collection[UncommittedChange]) -> str:
         return "Commit the code (git init, git add, git commit), and run again."
     logs = [change.path for change in changes if change.tracked and change.path.endswith(".log")]
     if logs and len(logs) == len(changes):
-        return f"A log is no code: take it out of Git (git rm --cached {logs[0]}), let Git ignore it, and run again."
+        return f"A log is not code: remove it from Git (git rm --cached {logs[0]}), let Git ignore it, and run again."
     if all(change.tracked for change in changes):
         return "Commit the change (git add, git commit), or undo it (git restore), and run again."
     return "Commit the change (git add, git commit), or let Git ignore the new file, and run again."

@@ -15,8 +15,9 @@ from noria.config.condition import find
 from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import StepError
+from noria.kernel.words import plural
 from noria.pipeline import environment, source_code
-from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.context import PinnedRun, PipelineContext, StartedRun
 from noria.pipeline.executors.task import INPUT, Resources, StepTask
 from noria.pipeline.judge_staleness import StepFacts
 from noria.pipeline.model_facts import SEED
@@ -27,17 +28,13 @@ OUTPUT = "output"
 TABLES = frozenset({".parquet", ".pq", ".csv", ".tsv", ".ndjson", ".jsonl", ".arrow", ".ipc", ".feather"})
 
 
-def code_check(pinned_run: PinnedRun, command: str) -> StepOrder:
+def code_check(run: StartedRun, command: str) -> StepOrder:
     """The project's tests as a step: stale when any tracked file of the commit may have changed."""
     command = stopping(command)
-    facts = StepFacts(
-        code=pinned_run.dirty or pinned_run.commit or "", command=command, environment=environment.digest(pinned_run.environment)
-    )
-    resources = Resources(timeout_s=pinned_run.project.checks.timeout_s)
+    facts = StepFacts(code=run.dirty or run.commit or "", command=command, environment=environment.digest(run.environment))
+    resources = Resources(timeout_s=run.project.checks.timeout_s)
     name = "checks.code"
-    task = StepTask(
-        f"{pinned_run.run_id}/{name}", pinned_run.tree_id, command=command, roots=pinned_run.roots, resources=resources
-    )
+    task = StepTask(f"{run.run_id}/{name}", run.tree_id, command=command, roots=run.roots, resources=resources)
     return StepOrder(name, facts, task)
 
 
@@ -76,7 +73,6 @@ class TaskInputs:
             return {"kind": "wide", "items": each}
         if name in done:
             return self._left(output(context, done[name]), name)
-        assert pinned_run.pins is not None, "pins are fixed before steps run"
         snapshot = DataStore.of(context).snapshot(pinned_run.pins.snapshots[name])
         if pinned_run.project.data[name].opaque:
             self.files |= {f"{name}/{_below(pin.name)}": pin.digest for pin in snapshot.files}
@@ -92,7 +88,9 @@ class TaskInputs:
             return {"kind": "output", "path": self.add(made.files[OUTPUT], f"{name}{suffix}"), "format": kind}
         if len(made.files) != 1:
             raise StepError(
-                f"leaves {len(made.files)} files, so that it cannot be an argument", where=f"step {name}", hint="Make it one out."
+                f"leaves {plural(len(made.files), 'file')}, so it cannot be an argument",
+                where=f"step {name}",
+                hint="Make it one out.",
             )
         ((path, digest),) = made.files.items()
         suffixes = [suffix for suffix in PurePosixPath(path).suffixes if suffix not in (".gz", ".zst")]
@@ -233,7 +231,7 @@ def _of_tree(
     except StepError as error:
         hint = error.hint
         if error.message == "is not there" and (context.home / wanted).exists():
-            hint = f"It is in your folder and not in the commit. Commit it, or make it a dataset (data: {{...: {wanted}}})."
+            hint = f"It is in your folder, but not in the commit. Commit it, or make it a dataset (data: {{...: {wanted}}})."
         raise StepError(f"its dependency {wanted} {error.message}", where=f"step {step.name}", hint=hint) from error
     return {path: digest for path, digest in found.items() if not any(path == o or path.startswith(f"{o}/") for o in outs)}
 
@@ -264,7 +262,6 @@ def _inside(path: str) -> bool:
 
 def _named_inputs(pinned_run: PinnedRun, step: Step, done: Mapping[str, StepRecord]) -> dict[str, str]:
     """Dataset or step -> digest, of what the step takes by name."""
-    assert pinned_run.pins is not None, "pins are fixed before steps run"
     found: dict[str, str] = {}
     for dep in step.deps:
         for name in pinned_run.project.wide.get(dep, (dep,)):

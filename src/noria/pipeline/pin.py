@@ -22,7 +22,7 @@ from noria.kernel.errors import ConfigError, DataError
 from noria.kernel.pins import Pins
 from noria.kernel.trigger import TriggerKind
 from noria.pipeline import checkout, environment, git, judge_uncommitted
-from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.context import PinnedRun, PipelineContext, StartedRun
 from noria.pipeline.judge_uncommitted import UncommittedChange
 from noria.pipeline.places import walk
 from noria.pipeline.trigger_store import TriggerStore
@@ -36,7 +36,7 @@ SOURCE_LIMIT = 4 << 20  # bytes; a larger file is no source
 SUBMODULE = "`git submodule update --init` in the project's folder brings it, before the commit is built"
 
 
-def pin(context: PipelineContext, turn: Turn) -> PinnedRun:
+def pin(context: PipelineContext, turn: Turn) -> StartedRun:
     """Fix the commit and check it out. A turn that was interrupted gets the same commit and run again."""
     here = config.load(context.home)
     recorded = TurnStore.of(context).recorded(turn.id, "pin") or TurnStore.of(context).record(
@@ -45,10 +45,10 @@ def pin(context: PipelineContext, turn: Turn) -> PinnedRun:
     commit, dirty = recorded["commit"], recorded["dirty"]
     tree = tree_of(context, commit, dirty, here)
     project = here if tree == context.home else config.load(tree)
-    pinned_run = PinnedRun(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
-    pinned_run.by_hand = bool(recorded["by_hand"])
-    pinned_run.arrivals = tuple(take_in(context, project, patient=recorded["by_hand"]))
-    return pinned_run
+    run = StartedRun(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
+    run.by_hand = bool(recorded["by_hand"])
+    run.arrivals = tuple(take_in(context, project, patient=recorded["by_hand"]))
+    return run
 
 
 def tree_of(context: PipelineContext, commit: str | None, dirty: str | None, here: Project) -> Path:
@@ -59,7 +59,7 @@ def tree_of(context: PipelineContext, commit: str | None, dirty: str | None, her
     tell = context.progress if folder.is_dir() else partial(context.event, "code.incomplete", commit)
     tree = checkout.worktree(repository(context, here), commit, folder)
     for path in checkout.absent(folder):
-        tell(f"commit {commit[:10]}: its submodule {path} is not on this machine, so that its folder is empty; {SUBMODULE}")
+        tell(f"commit {commit[:10]}: its submodule {path} is not on this machine, so its folder is empty; {SUBMODULE}")
     if not (tree / "noria.yaml").is_file():
         raise ConfigError(
             f"commit {commit[:10]} has no noria.yaml", where="noria.yaml", hint="Commit it, or write one with `noria init`."
@@ -159,7 +159,7 @@ def watched_head(repo: Path, watch: GitWatch) -> tuple[str | None, str]:
     raise ConfigError(
         f"there is no branch {named!r} to follow",
         where="noria.yaml: git.branch",
-        hint=f"It has: {', '.join(known[:SHOWN])}. What serves goes on serving; nothing is built until the branch is there.",
+        hint=f"It has: {', '.join(known[:SHOWN])}. The champion keeps serving; nothing is built until the branch exists.",
     )
 
 
@@ -176,12 +176,12 @@ def origin(context: PipelineContext, here: Project | None = None) -> Path:
     return context.home if watch.repository is None else context.state / "repository"
 
 
-def snapshots(context: PipelineContext, pinned_run: PinnedRun) -> dict[str, str]:
+def snapshots(context: PipelineContext, run: StartedRun) -> dict[str, str]:
     """Dataset -> digest of its accepted files, as of now; a dataset without any is an error."""
     found = {}
-    for source in pinned_run.project.data.values():
+    for source in run.project.data.values():
         if served_predictions.is_log(source.source):
-            found[source.name] = _of_the_log(context, pinned_run.turn.id, source)
+            found[source.name] = _of_the_log(context, run.turn.id, source)
             continue
         head = DataStore.of(context).head(source.name)
         if not head.files:
@@ -195,23 +195,21 @@ def snapshots(context: PipelineContext, pinned_run: PinnedRun) -> dict[str, str]
     return found
 
 
-def fix(context: PipelineContext, pinned_run: PinnedRun) -> Pins:
-    """The identity of the run: everything that can change its result, as digests."""
-    params = names.digest_bytes(msgspec.json.encode(pinned_run.project.params, order="sorted"))
-    known = {name: value for name, value in pinned_run.environment.items() if name not in environment.NOT_IDENTITY}
+def fix(context: PipelineContext, run: StartedRun) -> PinnedRun:
+    """The run with its identity: everything that can change its result, as digests. Raises DataError without any data."""
+    params = names.digest_bytes(msgspec.json.encode(run.project.params, order="sorted"))
+    known = {name: value for name, value in run.environment.items() if name not in environment.NOT_IDENTITY}
     context.blobs.put_bytes(json.dumps(known, sort_keys=True).encode())  # what the digest stands for, to be compared later
-    pinned_run.pins = Pins(
-        commit=pinned_run.commit,
-        dirty=pinned_run.dirty,
-        snapshots=snapshots(context, pinned_run),
+    pins = Pins(
+        commit=run.commit,
+        dirty=run.dirty,
+        snapshots=snapshots(context, run),
         params=params,
-        config=pinned_run.project.digest,
-        environment=environment.digest(pinned_run.environment),
+        config=run.project.digest,
+        environment=environment.digest(run.environment),
     )
-    pinned_run.tables = {
-        name: kind for name, source in pinned_run.project.data.items() if (kind := table_types.of(context, source)) is not None
-    }
-    return pinned_run.pins
+    kinds = {name: table_types.of(context, source) for name, source in run.project.data.items()}
+    return run.pinned(pins, {name: kind for name, kind in kinds.items() if kind is not None})
 
 
 def _of_the_log(context: PipelineContext, turn_id: str, source: DataSource) -> str:

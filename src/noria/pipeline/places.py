@@ -13,13 +13,14 @@ from pathlib import Path
 
 import msgspec
 
+from noria.config.steps import folders_of
 from noria.kernel import names
 from noria.kernel.errors import StepError
 from noria.pipeline import checkout
 from noria.pipeline.tree_bounds import demand_inside
 from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
-from noria.storage.stat_index import StatEntry
+from noria.storage.stat_index import StatEntry, StatIndex
 
 TICK_S = 0.02  # a file that changed this shortly before it was hashed may change again within the same tick of its clock
 WATCHED = 20_000  # files of a tree that are looked at for what a command left besides its outs
@@ -71,7 +72,7 @@ class Places:
         kept = dict(self._blobs.put_files(files, lasting=False))  # steps can make them again
         gone = next((path for path in files if path not in kept), None)
         if gone is not None:
-            raise StepError("vanished before it was kept", where=str(gone))
+            raise StepError("disappeared before it was stored", where=str(gone))
         return [kept[path] for path in files]
 
     def place(self, tree: Path, files: Mapping[str, str]) -> None:
@@ -81,7 +82,7 @@ class Places:
         """
         demand_inside(tree, files)
         for path, digest in files.items():
-            if self._known(tree, path) != digest:
+            if self._known_digest(tree, path) != digest:
                 self._blobs.materialise(digest, tree / path)
                 self.learn(tree, {path: digest})
 
@@ -105,18 +106,18 @@ class Places:
         found = list(walk(tree, path)) if place.is_dir() else [path]
         for each in {path, *(inner for inner in found if (tree / inner).is_symlink())}:
             if not (tree / each).resolve().is_relative_to(root):
-                raise StepError("is a link that leaves the project", where=each, hint="Copy the file into the project.")
+                raise StepError("is a link that leads out of the project", where=each, hint="Copy the file into the project.")
         return {inner: self._digest(tree, inner) for inner in found}
 
-    def learned(self, tree: Path, path: str) -> bool:
+    def is_unchanged(self, tree: Path, path: str) -> bool:
         """Whether a file is as it was left or read last."""
-        return self._known(tree, path) is not None
+        return self._known_digest(tree, path) is not None
 
-    def intact(self, tree: Path, outs: Sequence[str]) -> bool:
+    def is_intact(self, tree: Path, outs: Sequence[str]) -> bool:
         """Whether every one of these files and folders is there, and each file in them as it was left."""
-        index = self._index(tree)
-        inside = {path: mark for path, mark in index.marks.items() if any(path == o or path.startswith(f"{o}/") for o in outs)}
-        if any(self._known(tree, path) is None for path in inside):
+        index, within = self._index(tree), frozenset(outs)
+        inside = {path for path in index.marks if path in within or any(folder in within for folder in folders_of(path))}
+        if any(self._known_digest(tree, path) is None for path in inside):
             return False
         return all((tree / out).exists() and (out in inside or (tree / out).is_dir()) for out in outs)
 
@@ -125,10 +126,10 @@ class Places:
         with self._lock:
             for tree, index in self._indexes.items():
                 if index.fresh:
-                    self._ledger.marks.put(self._project, f"tree:{tree}", index.fresh)
+                    StatIndex(self._ledger, self._project).put(f"tree:{tree}", index.fresh)
                     index.fresh = {}
 
-    def _known(self, tree: Path, path: str) -> str | None:
+    def _known_digest(self, tree: Path, path: str) -> str | None:
         """The digest of a file whose outside is as it was when it was hashed."""
         mark = self._index(tree).marks.get(path)
         if mark is None:
@@ -139,14 +140,14 @@ class Places:
             return None
 
     def _digest(self, tree: Path, path: str) -> str:
-        known = self._known(tree, path)
+        known = self._known_digest(tree, path)
         if known is not None:
             return known
         place = tree / path
         try:
             before = os.stat(place)
             if not stat.S_ISREG(before.st_mode):
-                raise StepError("is no regular file", where=path)
+                raise StepError("is not a regular file", where=path)
             began = time.time()
             digest = names.digest_file(place)
             after = os.stat(place)
@@ -155,7 +156,7 @@ class Places:
         except OSError as error:
             raise StepError(f"cannot be read: {error.strerror}", where=path) from error
         if stat_fingerprint(before) != stat_fingerprint(after):
-            raise StepError("changed while it was read", where=path, hint="Run again when it is written to its end.")
+            raise StepError("changed while it was read", where=path, hint="Run again when it is completely written.")
         if began - max(before.st_mtime, before.st_ctime) > TICK_S:
             self.learn(tree, {path: digest})
         return digest
@@ -163,7 +164,7 @@ class Places:
     def _index(self, tree: Path) -> _Index:
         with self._lock:
             if tree not in self._indexes:
-                self._indexes[tree] = _Index(self._ledger.marks.all(self._project, f"tree:{tree}"))
+                self._indexes[tree] = _Index(StatIndex(self._ledger, self._project).all(f"tree:{tree}"))
             return self._indexes[tree]
 
 

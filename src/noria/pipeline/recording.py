@@ -53,7 +53,6 @@ def keep(
     **more: Any,
 ) -> Run:
     """Write the run down, with all that its steps say; ``more`` are further fields of a Run."""
-    assert pinned_run.pins is not None, "a run has pins"
     said = gather(context, pinned_run)
     made = Run(
         id=pinned_run.run_id,
@@ -89,7 +88,7 @@ def numbers(content: bytes, path: str) -> dict[str, float]:
     if isinstance(found, int | float):
         return {PurePosixPath(path).stem: float(found)}
     if not isinstance(found, Mapping):
-        raise ValueError("holds no mapping of numbers")
+        raise ValueError("is not a mapping of numbers")
     plain = flat({str(key): value for key, value in found.items()})
     return {name: float(value) for name, value in plain.items() if isinstance(value, int | float)}
 

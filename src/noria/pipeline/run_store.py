@@ -10,29 +10,22 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from noria.kernel import where as conditions
+from noria.kernel import names
 from noria.kernel.errors import AmbiguousError, NotFoundError, UsageError
 from noria.kernel.pins import Pins
-from noria.kernel.where import Condition, Order, QueryField
-from noria.pipeline.run import Run, RunKind, StepRecord
+from noria.pipeline.run import Run, RunKind, StepRecord, lasting
 from noria.storage.bound_store import BoundStore
 from noria.storage.connection import Value
 from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable, parse_json, to_json
 
-COLUMNS = {  # field of a query -> the column that it is read from; metrics and params are their own
-    "id": "id",
-    "kind": "kind",
-    "outcome": "outcome",
-    "tag": "tags",
-    "note": "note",
-    "parent": "parent",
-    "commit": "pins",
-    "started": "started_at",
-    "seconds": "ended_at",
-}
 AT_ONCE = 500  # ids in one statement
 NAMED = 5  # runs that an ambiguous beginning names
+
+
+def run_digest(run: Run) -> str:
+    """Of what never changes in a run: the event of its turn's end holds it."""
+    return names.digest_bytes(to_json(lasting(run)).encode())
 
 
 class RunStore(BoundStore):
@@ -80,49 +73,24 @@ class RunStore(BoundStore):
         rows = self._database.rows("SELECT kind, count(*) AS n FROM runs WHERE project = ? GROUP BY kind", (self.project,))
         return {RunKind(r["kind"]): int(r["n"]) for r in rows}
 
-    def search(
-        self,
-        where: Condition | None = None,
-        order: Order | None = None,
-        kind: RunKind | None = None,
-        limit: int = 20,
-    ) -> builtins.list[Run]:
-        """The runs that meet the query, in order; newest first without one. Raises UsageError for names that no run has.
-
-        Only the columns that are asked about are read and decoded, and whole runs for the answer alone.
-        """
-        asked = [(f, where.source) for f in where.fields] if where is not None else []
-        asked += [(order.field, "--sort")] if order is not None else []
-        facts = self._facts(kind, {f.group or COLUMNS[f.name] for f, _ in asked}, None if asked else limit)
-        _demand_known(asked, facts)
-        found = facts
-        if where is not None:
-            from noria.pipeline import run_filter  # Polars: only a condition needs it
-
-            found = run_filter.matching(where, facts)
-        if order is not None:
-            found = _sort_runs(order, found)
-        return self._by_ids([f["id"] for f in found[:limit]])
-
     def latest(self, pins: Pins, outcomes: Collection[str]) -> Run | None:
         """The newest turn's run with exactly these pins that ended in one of these ways."""
         marks = ", ".join("?" * len(outcomes))
         where = f"project = ? AND kind = ? AND pins = ? AND outcome IN ({marks}) ORDER BY started_at DESC, id DESC"
         return self._table.one(where, self.project, str(RunKind.TURN), to_json(pins), *outcomes)
 
-    def _facts(self, kind: RunKind | None, columns: set[str], limit: int | None) -> builtins.list[dict[str, Any]]:
-        """What a query may ask about each run, newest first."""
-        wanted = sorted(columns | {"id"} | ({"started_at"} if "ended_at" in columns else set()))
-        sql = f"SELECT {', '.join(wanted)} FROM runs WHERE project = ?"  # noqa: S608  # columns are ours, values are bound
+    def query_rows(self, kind: RunKind | None, columns: Collection[str], limit: int | None) -> Iterator[dict[str, Any]]:
+        """These columns of each run, as they are stored, newest first."""
+        sql = f"SELECT {', '.join(sorted(columns))} FROM runs WHERE project = ?"  # noqa: S608  # columns are ours, values are bound
         values: builtins.list[Value] = [self.project]
         if kind is not None:
             sql, values = f"{sql} AND kind = ?", [*values, str(kind)]
         sql += " ORDER BY started_at DESC, id DESC"
         if limit is not None:
             sql, values = f"{sql} LIMIT ?", [*values, limit]
-        return [_query_facts(dict(row)) for row in self._database.each(sql, values)]
+        yield from (dict(row) for row in self._database.each(sql, values))
 
-    def _by_ids(self, ids: Sequence[str]) -> builtins.list[Run]:
+    def by_ids(self, ids: Sequence[str]) -> builtins.list[Run]:
         """Whole runs in this order."""
         found: dict[str, Run] = {}
         for start in range(0, len(ids), AT_ONCE):
@@ -161,41 +129,6 @@ class RunStore(BoundStore):
             if row is not None:
                 found[name] = parse_json(row["facts"])
         return found
-
-
-def _demand_known(asked: Sequence[tuple[QueryField, str]], facts: Sequence[Mapping[str, Any]]) -> None:
-    """Every metric and parameter that is asked about is one of some run; where there is no run at all, anything may be asked."""
-    unmet = [(f, source) for f, source in asked if f.group and not any(f.name in held[f.group] for held in facts)]
-    if unmet and facts:
-        conditions.demand_known(
-            unmet, {group: dict.fromkeys(n for held in facts for n in held.get(group, ())) for group in conditions.GROUPS}
-        )
-
-
-def _query_facts(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as a query sees it: JSON read, times as text, the commit out of the pins."""
-    facts: dict[str, Any] = {name: row[name] for name in ("id", "kind", "outcome", "note", "parent") if name in row}
-    if "metrics" in row:
-        facts["metrics"] = {n: float(v) for n, v in parse_json(row["metrics"]).items()}  # NaN is kept as text
-    if "params" in row:
-        facts["params"] = parse_json(row["params"])
-    if "tags" in row:
-        facts["tag"] = parse_json(row["tags"])
-    if "pins" in row:
-        facts["commit"] = parse_json(row["pins"])["commit"]
-    if "started_at" in row:
-        facts["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["started_at"]))
-    if row.get("ended_at") is not None:
-        facts["seconds"] = row["ended_at"] - row["started_at"]
-    return facts
-
-
-def _sort_runs(order: Order, facts: builtins.list[dict[str, Any]]) -> builtins.list[dict[str, Any]]:
-    """By the order's field; equal ones stay newest first, those without it come last."""
-    ranked = [(conditions.rank(order, f), f) for f in facts]
-    having = [(r, f) for r, f in ranked if r is not None]
-    having.sort(key=lambda pair: pair[0], reverse=order.descending)
-    return [f for _, f in having] + [f for r, f in ranked if r is None]
 
 
 class StepStore(BoundStore):

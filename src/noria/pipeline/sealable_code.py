@@ -16,22 +16,22 @@ from noria.config import Project
 from noria.kernel.errors import DataError, RefusedError
 from noria.kernel.judge_links import judge_links
 from noria.pipeline import checkout, git, pin
-from noria.pipeline.context import PinnedRun, PipelineContext
-from noria.storage import archive
+from noria.pipeline.context import PipelineContext, StartedRun
 from noria.storage.disk import contents
+from noria.storage.file_names import safe_path
 
 NAMED = 3  # links that an error names
 CURE = "A release holds its own code only: commit what the link leads to, or let Git ignore the link."
 
 
-def lay_out(context: PipelineContext, pinned_run: PinnedRun, target: Path) -> None:
+def lay_out(context: PipelineContext, run: StartedRun, target: Path) -> None:
     """Lay the code out in ``target``, which is new. Raises RefusedError for links that leave it."""
-    if pinned_run.sealed is not None:
-        shutil.copytree(pinned_run.sealed, target, symlinks=True)
-    elif pinned_run.dirty or not pinned_run.commit:
-        _copy(pinned_run.tree, _of_home(pinned_run.tree, pinned_run.project), target)
+    if run.sealed is not None:
+        shutil.copytree(run.sealed, target, symlinks=True)
+    elif run.dirty or not run.commit:
+        _copy(run.tree, _of_home(run.tree, run.project), target)
     else:
-        checkout.lay_out(pin.origin(context, pinned_run.project), pinned_run.commit, target)
+        checkout.lay_out(pin.origin(context, run.project), run.commit, target)
     demand_names(path for path, _ in contents(target))
     bad = _bad_links_text(judge_links(links_in(target)))
     if bad:
@@ -48,12 +48,12 @@ def bad_links(home: Path, project: Project) -> str:
     return _bad_links_text(judge_links(_links(home, _of_home(home, project))))
 
 
-def bad_links_of(context: PipelineContext, pinned_run: PinnedRun) -> str:
+def bad_links_of(context: PipelineContext, run: StartedRun) -> str:
     """The same of the code that a run is of."""
-    if pinned_run.dirty or not pinned_run.commit:
-        return bad_links(pinned_run.tree, pinned_run.project)
-    committed = git.committed_files(pin.origin(context, pinned_run.project), pinned_run.commit) or ()
-    return _bad_links_text(judge_links(_links(pinned_run.tree, committed)))
+    if run.dirty or not run.commit:
+        return bad_links(run.tree, run.project)
+    committed = git.committed_files(pin.origin(context, run.project), run.commit) or ()
+    return _bad_links_text(judge_links(_links(run.tree, committed)))
 
 
 def _of_home(home: Path, project: Project) -> list[str]:
@@ -78,7 +78,7 @@ def demand_names(paths: Iterable[str]) -> None:
     """Raise RefusedError for a file whose name no export could hold."""
     for path in paths:
         try:
-            archive.safe(path)
+            safe_path(path)
         except DataError as error:
             raise RefusedError(f"the code {error.message}", hint="Rename it: releases go to other machines.") from error
 

@@ -24,7 +24,7 @@ from noria.config.search import TRAIN
 from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, LeaseLostError, NoriaError, NotFoundError, StoppedError
 from noria.kernel.verdict import Reason
-from noria.pipeline import environment, judge_staleness, pin, source_code, steps
+from noria.pipeline import environment, judge_staleness, named_arguments, pin, source_code, steps
 from noria.pipeline import judge_search as judge
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.executors.task import cores
@@ -79,7 +79,7 @@ def validate(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str,
         return {f"validation.{found['metric']}": found["value"]}
     pinned_run, only = _with_one(pinned_run, model.train)
     rows = steps.demand(steps.perform(context, pinned_run, _rows_order(context, pinned_run, done)))
-    return _fit_folds(context, pinned_run, steps.output(context, rows), only, train_params(pinned_run), "validate")
+    return _fit_folds(context, pinned_run, steps.output(context, rows), only, train_params(pinned_run), "validate", done)
 
 
 def beside(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _refit_served(
 ) -> dict[str, float]:
     """Metrics of a release's training on the validation folds of this run. Raises NoriaError where they cannot be had."""
     if served.commit is None:
-        raise NotFoundError("it was imported: how it was trained is not known here")
+        raise NotFoundError("it was imported, so its training is unknown here")
     ours = pinned_run.project.model
     assert ours is not None, "who calls has looked"
     tree = pin.tree_of(context, served.commit, None, pinned_run.project)
@@ -121,13 +121,13 @@ def _refit_served(
     rows = steps.output(context, steps.demand(steps.perform(context, asked, _rows_order(context, asked, done))))
     absent = [name for name in served.inputs if name not in rows.result["inputs"]]
     if absent:
-        raise NotFoundError(f"it reads {', '.join(absent[:3])}, which the rows of this run do not have")
+        raise NotFoundError(f"it reads {', '.join(absent[:3])}, which the rows of this run lack")
     kinds = {name: rows.result["inputs"][name] for name in served.inputs}
     rows = replace(rows, result={**rows.result, "inputs": kinds})
     theirs_too = replace(project, data=pinned_run.project.data, params=params)
     mine = replace(pinned_run, project=theirs_too, tree=tree, commit=served.commit, dirty=None, sealed=None, found={})
     mine, only = _with_one(mine, searched.train if searched is not None else theirs.train, folds=len(rows.result["folds"]))
-    return _fit_folds(context, mine, rows, only, train_params(mine), "serving")
+    return _fit_folds(context, mine, rows, only, train_params(mine), "serving", done)
 
 
 def _with_one(pinned_run: PinnedRun, train: str, folds: int | None = None) -> tuple[PinnedRun, Algorithm]:
@@ -141,10 +141,16 @@ def _with_one(pinned_run: PinnedRun, train: str, folds: int | None = None) -> tu
 
 
 def _fit_folds(
-    context: PipelineContext, pinned_run: PinnedRun, rows: StepOutput, only: Algorithm, given: Mapping[str, Any], name: str
+    context: PipelineContext,
+    pinned_run: PinnedRun,
+    rows: StepOutput,
+    only: Algorithm,
+    given: Mapping[str, Any],
+    name: str,
+    done: Mapping[str, StepRecord],
 ) -> dict[str, float]:
     """Metrics of one algorithm, each the mean over the folds. Raises StepError."""
-    one = _Search(context, pinned_run, rows, Path())
+    one = _Search(context, pinned_run, rows, Path(), done)
     folds = range(one.asked.folds)
     made = [steps.demand(steps.perform(context, pinned_run, one.fold(f"{name}.fold-{n}", n, only, given))) for n in folds]
     return mean_metrics([steps.output(context, record).result for record in made])
@@ -175,10 +181,10 @@ def _facts(pinned_run: PinnedRun, done: Mapping[str, StepRecord]) -> StepFacts:
     return StepFacts(
         code=_digest([_facts_of_rows(pinned_run, model), files, _window(asked), SEED]),
         files=files,
-        inputs=_input(pinned_run, model, done),
-        params={k: _digest(v) for k, v in params.items()},
+        inputs=_input(pinned_run, model, done) | named_arguments.further_inputs(pinned_run, model, done),
+        params={k: _digest(v) for k, v in params.items()} | named_arguments.feature_digests(pinned_run, model),
         environment=environment.digest(pinned_run.environment),
-        tables=table_digests(pinned_run, (model.rows,), done),
+        tables=table_digests(pinned_run, (model.rows, *model.also), done),
     )
 
 
@@ -190,10 +196,10 @@ def _make(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, St
         context.check_lease()
         if not told:
             told.append(True)
-            context.progress(f"{NAME}: another run is making the same: waiting for it")
+            context.progress(f"{NAME}: another run is making the same result: waiting for it")
 
     # Of its own kind: the folds hold locks of steps meanwhile.
-    with context.locks.held(NAME, f"{context.name}/{key}", waiting):
+    with context.locks.hold(NAME, f"{context.name}/{key}", waiting):
         found = steps.reuse_step(context, pinned_run, order) if told else None
         if found is not None:
             return found
@@ -206,7 +212,7 @@ def _make(context: PipelineContext, pinned_run: PinnedRun, done: Mapping[str, St
         before = StepStore.of(context).latest(order.name)
         having = steps.having_read(context, order, before[1].get("read", ()) if before else ())
         journal = _journal(context, pinned_run, judge_staleness.key(replace(_facts(pinned_run, done), read=having.read)))
-        made = _Search(context, pinned_run, steps.output(context, rows), journal, beside(context, pinned_run, done)).run()
+        made = _Search(context, pinned_run, steps.output(context, rows), journal, done, beside(context, pinned_run, done)).run()
         record = made.record(StepRecord(order.name, StepState.RAN, reason, key, seconds=time.perf_counter() - began), order)
     pinned_run.records.append(record)
     return record
@@ -242,11 +248,12 @@ class _Search:
         pinned_run: PinnedRun,
         rows: StepOutput,
         journal: Path,
+        done: Mapping[str, StepRecord],
         serving: Mapping[str, Any] | None = None,
     ) -> None:
         self.context, self.pinned_run, self.journal = context, pinned_run, journal
         self.asked, self.model = _search_and_model(pinned_run)
-        self.rows = rows
+        self.rows, self.done = rows, done
         self.serving = dict(serving or {})  # what serves, on the same rows
         self.higher_is_better = self.model.task.definition.metrics[self.asked.metric].greater_is_better
         self.at_once = self.asked.parallel or cores()
@@ -261,7 +268,7 @@ class _Search:
         space = {name: algorithm.space for name, algorithm in self.asked.algorithms.items()}
         first = {name: train_params(self.pinned_run) for name in space}
         study = Study(self.journal, space, higher_is_better=self.higher_is_better, seed=SEED, first=first)
-        if not self._adopt(study.told()):
+        if not self._adopt(study.known_trials()):
             self.journal.unlink()
             study = Study(self.journal, space, higher_is_better=self.higher_is_better, seed=SEED, first=first)
         began = time.monotonic()
@@ -312,7 +319,7 @@ class _Search:
         return record
 
     @property
-    def wanted(self) -> int:
+    def trial_count(self) -> int:
         """How many trials there are to be: no more than there are points, where nothing is drawn."""
         spaces = [algorithm.space.values() for algorithm in self.asked.algorithms.values()]
         drawn = any(not dimension.fixed for space in spaces for dimension in space)
@@ -322,7 +329,7 @@ class _Search:
         """Ask for trials until the window is full."""
         if self.late or judge.hopeless(self.told, len(self.asked.algorithms)):
             return
-        while len(self.open) < _window(self.asked) and len(self.told) + len(self.open) < self.wanted:
+        while len(self.open) < _window(self.asked) and len(self.told) + len(self.open) < self.trial_count:
             self._begin(study.ask(), pool)
 
     def _begin(self, suggestion: Suggestion, pool: ThreadPoolExecutor) -> None:
@@ -391,9 +398,11 @@ class _Search:
         facts = StepFacts(
             code=_digest([facts_of_model, algorithm.train, files, SEED]),
             files=files,
-            inputs={ROWS: digest},
-            params={**{k: _digest(v) for k, v in params.items()}, f"{NAME}.fold": _digest([fold, self.rows.result["rolling"]])},
+            inputs={ROWS: digest, **named_arguments.further_inputs(pinned_run, model, self.done)},
+            params=named_arguments.feature_digests(pinned_run, model)
+            | {**{k: _digest(v) for k, v in params.items()}, f"{NAME}.fold": _digest([fold, self.rows.result["rolling"]])},
             environment=environment.digest(pinned_run.environment),
+            tables=table_digests(pinned_run, model.also, self.done),
         )
         inputs = TaskInputs()
         job = {
@@ -407,6 +416,7 @@ class _Search:
             "seed": SEED,
             "metrics": list(model.task.definition.metrics),
             "metric": self.asked.metric,
+            **named_arguments.job_part(self.context, pinned_run, model, self.done, inputs),
         }
         return steps.model_order(pinned_run, facts, name, "noria.models.trial:run", job, inputs.files, {}, cpus=self._cpus())
 
@@ -423,7 +433,6 @@ class _Search:
         said: StepFindings,
         began: float,
     ) -> Run:
-        assert pinned_run.pins is not None, "pins are fixed before steps run"
         return Run(
             id=self._run_id(trial.number),
             project=self.context.name,
@@ -481,11 +490,11 @@ class _Search:
             "pruned": sum(trial.state is TrialState.PRUNED for trial in self.told),
             "failed": sum(trial.state is TrialState.FAILED for trial in self.told),
             "validation": self.rows.result["sentence"],
-            "sentence": judge.sentence(self.told, chosen, self.wanted, self.asked.metric, several),
+            "sentence": judge.sentence(self.told, chosen, self.trial_count, self.asked.metric, several),
         }
 
     def _words(self, trial: Trial) -> str:
-        which = f"{NAME}: trial {trial.number + 1} of {self.wanted}"
+        which = f"{NAME}: trial {trial.number + 1} of {self.trial_count}"
         if len(self.asked.algorithms) > 1:
             which += f", {trial.algorithm}"
         found = judge.best(self.told, higher_is_better=self.higher_is_better)
@@ -529,7 +538,6 @@ def _facts_of_rows(pinned_run: PinnedRun, model: Model) -> dict[str, Any]:
 
 
 def _input(pinned_run: PinnedRun, model: Model, done: Mapping[str, StepRecord]) -> dict[str, str]:
-    assert pinned_run.pins is not None, "pins are fixed before steps run"
     return {model.rows: done[model.rows].output or "" if model.rows in done else pinned_run.pins.snapshots[model.rows]}
 
 

@@ -65,7 +65,7 @@ class Study:
                 if point:
                     self._study.enqueue_trial(point, skip_if_exists=True)
 
-    def told(self) -> list[Trial]:
+    def known_trials(self) -> list[Trial]:
         """The trials that ended, in their order."""
         states = {"COMPLETE": TrialState.DONE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAILED}
         return [self._ended(trial, states[trial.state.name]) for trial in self._trials() if trial.state.name in states]
@@ -184,7 +184,7 @@ def _storage(optuna: Any, path: Path) -> Any:
     try:
         return journal.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=_Alone()))
     except (ValueError, KeyError, TypeError) as error:
-        hint = "Delete it: its trials are asked for again, and no fold that ended is run again."
+        hint = "Delete it: its trials are drawn again, and folds that ended are not rerun."
         raise StoreError(f"the search's journal cannot be read: {error}", where=str(path), hint=hint) from error
 
 

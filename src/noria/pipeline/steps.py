@@ -16,7 +16,7 @@ from noria.kernel import names
 from noria.kernel.errors import CorruptBlobError, StepError, StoppedError
 from noria.kernel.verdict import Outcome, Reason
 from noria.pipeline import judge_staleness
-from noria.pipeline.context import PinnedRun, PipelineContext
+from noria.pipeline.context import PinnedRun, PipelineContext, StartedRun
 from noria.pipeline.executors.reading import besides
 from noria.pipeline.executors.task import Resources, StepEnd, StepTask
 from noria.pipeline.judge_staleness import StalenessDecision, StepFacts
@@ -38,7 +38,7 @@ class StepOrder(msgspec.Struct, frozen=True):
 
 
 def model_order(
-    pinned_run: PinnedRun,
+    run: StartedRun,
     facts: StepFacts,
     name: str,
     target: str,
@@ -50,14 +50,14 @@ def model_order(
 ) -> StepOrder:
     """A step in which Noria works with the project's code on its model. It has the memory that the model may use, and the model's
     time unless ``timeout_s`` says another."""
-    model = pinned_run.project.model
+    model = run.project.model
     assert model is not None, "who orders it has looked"
     task = StepTask(
-        f"{pinned_run.run_id}/{name}",
-        pinned_run.tree_id,
+        f"{run.run_id}/{name}",
+        run.tree_id,
         target=target,
         job=job,
-        roots=pinned_run.roots,
+        roots=run.roots,
         inputs=inputs,
         outs=outs,
         resources=Resources(cpus, model.memory_bytes, model.timeout_s if timeout_s is None else timeout_s),
@@ -78,20 +78,20 @@ def output(context: PipelineContext, record: StepRecord) -> StepOutput:
     return msgspec.json.decode(context.blobs.read(record.output), type=StepOutput)
 
 
-def perform(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord:
+def perform(context: PipelineContext, run: StartedRun, order: StepOrder) -> StepRecord:
     """Run the step unless an equal one is remembered; the record says why. Never raises for the project's own failures."""
-    record = reuse_step(context, pinned_run, order)
-    return record if record is not None else make(context, pinned_run, order)
+    record = reuse_step(context, run, order)
+    return record if record is not None else make(context, run, order)
 
 
-def reuse_step(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord | None:
+def reuse_step(context: PipelineContext, run: StartedRun, order: StepOrder) -> StepRecord | None:
     """The record of a step that need not run, noted on the run; None when it must."""
     context.check_lease()
-    return _reuse_record(context, pinned_run, order, *consider(context, order))
+    return _reuse_record(context, run, order, *consider(context, order))
 
 
 def _reuse_record(
-    context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, decision: StalenessDecision, found: StepRecord | None
+    context: PipelineContext, run: StartedRun, order: StepOrder, decision: StalenessDecision, found: StepRecord | None
 ) -> StepRecord | None:
     if decision.run or found is None:
         return None
@@ -99,7 +99,7 @@ def _reuse_record(
     record = replace(
         found, name=order.name, state=StepState.REUSED, reason=decision.reason, seconds=0.0, user_s=0.0, cpu_s=0.0, log=log
     )
-    pinned_run.records.append(record)
+    run.records.append(record)
     return record
 
 
@@ -107,7 +107,7 @@ def consider(context: PipelineContext, order: StepOrder) -> tuple[StalenessDecis
     """Whether the step must run, why, and the result to take when it need not."""
     before = StepStore.of(context).latest(order.name)
     if order.frozen and context.reuse and before is not None and whole(context, before[0]):
-        return StalenessDecision(False, Reason("step.frozen", "frozen: keeps the result it has")), before[0]
+        return StalenessDecision(False, Reason("step.frozen", "frozen: keeps its result")), before[0]
     if order.always and context.reuse:
         return StalenessDecision(True, Reason("step.always", "runs every time")), None
     earlier = msgspec.convert(before[1], StepFacts) if before else None
@@ -135,7 +135,7 @@ def _digest(context: PipelineContext, tree: Path, path: str) -> str:
         return ""
 
 
-def make(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> StepRecord:
+def make(context: PipelineContext, run: StartedRun, order: StepOrder) -> StepRecord:
     """Run the step. Of runs that reach the same step at the same time one makes it, the others wait for its result."""
     key = judge_staleness.key(order.facts)
     told: list[bool] = []
@@ -144,16 +144,16 @@ def make(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder) -> S
         context.check_lease()
         if not told:
             told.append(True)
-            context.progress(f"{order.name}: another run is making the same: waiting for it")
+            context.progress(f"{order.name}: another run is making the same result: waiting for it")
 
-    with context.locks.held("step", f"{context.name}/{key}", waiting):
+    with context.locks.hold("step", f"{context.name}/{key}", waiting):
         decision, found = consider(context, order)
-        ready = _reuse_record(context, pinned_run, order, decision, found)  # another run may have made it since it was asked for
+        ready = _reuse_record(context, run, order, decision, found)  # another run may have made it since it was asked for
         if ready is not None:
             return ready
         context.progress(f"{order.name}: {decision.reason.text}")
-        record = _run(context, pinned_run, order, decision.reason)
-    pinned_run.records.append(record)
+        record = _run(context, run, order, decision.reason)
+    run.records.append(record)
     return record
 
 
@@ -167,21 +167,21 @@ def whole(context: PipelineContext, record: StepRecord) -> bool:
 def thrown_away(context: PipelineContext, error: CorruptBlobError) -> bool:
     """Whether the damaged blob was a step's, which can make it again: then it is no more. Data is for a person to put back."""
     digest = PurePosixPath(error.where or "").name
-    if names.DIGEST.fullmatch(digest) is None or DataStore.of(context).holds(digest):
+    if names.DIGEST.fullmatch(digest) is None or DataStore.of(context).has_arrived(digest):
         return False
     context.blobs.discard(digest)
     context.event("blob.damaged", digest, f"blob {names.short(digest)} of a step was damaged: it is made again")
     return True
 
 
-def _run(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, reason: Reason) -> StepRecord:
+def _run(context: PipelineContext, run: StartedRun, order: StepOrder, reason: Reason) -> StepRecord:
     if order.task.target is not None:
         context.executor.warm()  # there is work: what it will need next is started ahead
-    if pinned_run.pins is not None:
-        refetch.bring(context, pinned_run.project, pinned_run.pins.snapshots.values(), order.task.inputs.values())
+    if isinstance(run, PinnedRun):
+        refetch.bring(context, run.project, run.pins.snapshots.values(), order.task.inputs.values())
     attempt = 1
     while True:
-        done = _attempt(context, pinned_run, order.task)
+        done = _attempt(context, run, order.task)
         if done.ok or attempt > order.retries:
             break
         context.progress(f"{order.name}: {done.error}; attempt {attempt + 1} of {order.retries + 1}")
@@ -215,16 +215,16 @@ def _run(context: PipelineContext, pinned_run: PinnedRun, order: StepOrder, reas
     return record
 
 
-def _attempt(context: PipelineContext, pinned_run: PinnedRun, task: StepTask) -> StepEnd:
+def _attempt(context: PipelineContext, run: StartedRun, task: StepTask) -> StepEnd:
     handle = context.executor.submit(task)
-    pinned_run.under_way[task.id] = handle
+    run.under_way[task.id] = handle
     try:
         done = handle.wait()
     finally:
-        pinned_run.under_way.pop(task.id, None)
+        run.under_way.pop(task.id, None)
     if done.kind == "cancelled":
         step = task.id.partition("/")[2]
-        raise StoppedError(f"stopped while {step} was running; the turn goes on when Noria is started again")
+        raise StoppedError(f"stopped while {step} was running; the turn is rerun when Noria starts again")
     return done
 
 
@@ -237,7 +237,7 @@ def _pause(context: PipelineContext, seconds: float) -> None:
 
 def _failure(done: StepEnd) -> Reason:
     """What a step printed is in its log alone: what is said here is kept for ever."""
-    return Reason(f"step.{done.kind}", done.error or "failed without a word", Outcome.FAIL)
+    return Reason(f"step.{done.kind}", done.error or "failed without a message", Outcome.FAIL)
 
 
 def demand(record: StepRecord) -> StepRecord:

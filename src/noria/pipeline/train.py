@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from noria.config import Model
 from noria.kernel import names
-from noria.pipeline import environment, graph, orders, search, source_code, steps
+from noria.models.further_tables import file_of
+from noria.pipeline import environment, graph, named_arguments, orders, search, source_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.graph import Selection, StepForecast
 from noria.pipeline.judge_staleness import StepFacts
@@ -63,14 +64,15 @@ def explain(context: PipelineContext, pinned_run: PinnedRun, selection: Selectio
     model = pinned_run.project.model
     if model is None or not selection.everything:
         return
-    if model.rows in unsure:
-        yield StepForecast(pinned_run.project.result_name("train"), None, f"depends on what {model.rows} will leave")
+    open_inputs = [name for name in (model.rows, *model.also) if name in unsure]
+    if open_inputs:
+        yield StepForecast(pinned_run.project.result_name("train"), None, f"depends on the result of {open_inputs[0]}")
         return
     if model.search is not None:
         looked = _foretold(context, search.as_order(context, pinned_run, done))
         yield looked
         if looked.decision is None or looked.decision.run:
-            yield StepForecast(pinned_run.project.result_name("train"), None, "depends on what search will find")
+            yield StepForecast(pinned_run.project.result_name("train"), None, "depends on the result of search")
             return
     yield _foretold(context, training(context, pinned_run, done))
 
@@ -85,7 +87,6 @@ def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, St
     raises StepError when it finds nothing."""
     model = pinned_run.project.model
     assert model is not None
-    assert pinned_run.pins is not None
     model, params = _choose_training(context, pinned_run, model, done)
     modules = [m.partition(":")[0] for m in (model.train, model.features) if m]
     files: dict[str, str] = {}
@@ -94,11 +95,15 @@ def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, St
     facts = StepFacts(
         code=names.digest_bytes(msgspec.json.encode([model_facts(pinned_run, model), files], order="sorted")),
         files=files,
-        inputs={model.rows: done[model.rows].output or "" if model.rows in done else pinned_run.pins.snapshots[model.rows]},
-        params={k: names.digest_bytes(msgspec.json.encode(v, order="sorted")) for k, v in params.items()},
+        inputs={
+            model.rows: done[model.rows].output or "" if model.rows in done else pinned_run.pins.snapshots[model.rows],
+            **named_arguments.further_inputs(pinned_run, model, done),
+        },
+        params={k: names.digest_bytes(msgspec.json.encode(v, order="sorted")) for k, v in params.items()}
+        | named_arguments.feature_digests(pinned_run, model),
         command=None,
         environment=environment.digest(pinned_run.environment),
-        tables=table_digests(pinned_run, (model.rows,), done),
+        tables=table_digests(pinned_run, (model.rows, *model.also), done),
     )
     inputs = TaskInputs()
     job = {
@@ -106,9 +111,11 @@ def training(context: PipelineContext, pinned_run: PinnedRun, done: dict[str, St
         "model": model_facts(pinned_run, model),
         "params": params,
         "seed": SEED,
+        **named_arguments.job_part(context, pinned_run, model, done, inputs),
     }
+    outs = TRAINED | {file_of(name): file_of(name) for name in model.also}
     name = pinned_run.project.result_name("train")
-    return steps.model_order(pinned_run, facts, name, "noria.models.training:run", job, inputs.files, TRAINED)
+    return steps.model_order(pinned_run, facts, name, "noria.models.training:run", job, inputs.files, outs)
 
 
 def _choose_training(

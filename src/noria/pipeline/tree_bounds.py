@@ -15,5 +15,5 @@ def demand_inside(tree: Path, paths: Iterable[str]) -> None:
     for folder in dict.fromkeys(PurePosixPath(path).parent for path in paths):
         if not (tree / folder).resolve().is_relative_to(root):
             link = next(at for at in [*reversed(folder.parents), folder] if (tree / at).is_symlink())
-            hint = "Make it a folder of the project, and commit that: what a step leaves is written inside the project only."
-            raise StepError(f"is a link that leaves the project, to {os.readlink(tree / link)}", where=str(link), hint=hint)
+            hint = "Make it a folder of the project, and commit that: a step's results are written only inside the project."
+            raise StepError(f"is a link that leads out of the project, to {os.readlink(tree / link)}", where=str(link), hint=hint)

@@ -12,7 +12,6 @@ A Parquet file that the index does not name is not there, for Noria: it was left
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ import msgspec
 
 from noria.kernel.errors import StoreError
 from noria.predictions.segments import WRITABLE
-from noria.storage.disk import full_disk, sync_path
+from noria.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from noria.predictions.records import Record
@@ -87,14 +86,7 @@ def read(folder: Path) -> Index:
 
 def write(folder: Path, index: Index) -> None:
     """Replace the index, to last. Raises DiskFullError."""
-    fresh = folder / f"{INDEX}.new"
-    with full_disk(folder):
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(index))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(folder / INDEX)
-        sync_path(folder)
+    write_whole(folder / INDEX, msgspec.json.encode(index))
 
 
 def due(folder: Path, older_s: float = DAY_S, size_bytes: int = BATCH_BYTES) -> bool:

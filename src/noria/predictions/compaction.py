@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 
 from noria.kernel import names
 from noria.kernel.errors import StoreError
+from noria.kernel.words import plural
 from noria.predictions import compacted, tabular
 from noria.predictions.compacted import CompactedBatch, File, Index, SegmentSize
 from noria.predictions.reader import segment_parts
 from noria.predictions.records import Damage
 from noria.predictions.segments import MAGIC, recover
 from noria.predictions.tabular import GroupPart, RecordGroup
-from noria.storage.disk import full_disk, make_folder, sync_path
+from noria.storage.disk import clear_unfinished, full_disk, make_folder, sync_path
 
 LOCK = "compacting.lock"
 INCOMING = "incoming"
@@ -114,6 +115,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _sweep(folder: Path) -> None:
     """Delete what a process left behind that died: segments that are in the index, and files that are not."""
+    clear_unfinished(folder)
     index = compacted.read(folder)
     for batch in index.batches:
         for name in batch.segments:
@@ -212,7 +214,7 @@ def _write_file(path: Path, table: pa.Table) -> None:
     except OSError as error:
         raise StoreError(f"a file cannot be read back right after it was written: {error}", where=str(path)) from error
     if rows != table.num_rows:
-        raise StoreError(f"a file holds {rows:,} rows right after {table.num_rows:,} were written", where=str(path))
+        raise StoreError(f"a file holds {plural(rows, 'row')} right after {table.num_rows:,} were written", where=str(path))
 
 
 def _make_folders(place: Path) -> None:

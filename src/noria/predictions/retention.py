@@ -69,7 +69,7 @@ def _tell_expired(context: StoreContext, environment: str, gone: RetentionResult
     segments = plural(gone.damaged, "damaged segment")
     if gone.dates:
         span = gone.dates[0] if len(gone.dates) == 1 else f"{gone.dates[0]} to {gone.dates[-1]}"
-        text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {gone.predictions:,} predictions"
+        text = f"{environment}'s log of {span} was deleted, as serving.log.keep says: {plural(gone.predictions, 'prediction')}"
         context.event("log.expired", environment, f"{text}, {segments}" if gone.damaged else text, **facts)
     elif gone.damaged:
         text = f"{segments} of {environment}'s log deleted, as serving.log.keep says: what could be read of them is as old"

@@ -73,7 +73,7 @@ def of_steps(
 def _agreement(context: PipelineContext, outputs: BlobStore, then: StepRecord, now: StepRecord) -> StepAgreement:
     if then.output == now.output:
         return StepAgreement(now.name, True)
-    if then.output is None or not outputs.sound(then.output):
+    if then.output is None or not outputs.is_sound(then.output):
         return StepAgreement(now.name, None)
     before = msgspec.json.decode(outputs.read(then.output), type=steps.StepOutput)
     differ = tuple(_differing(before, steps.output(context, now)))
@@ -99,7 +99,7 @@ def divergence(
     stable, seen = _once_more(context, pinned_run, first.name), _causes(context, pinned_run, first.name)
     if stable:
         known = ", ".join(matter[:3]) or "nothing that is recorded differs"
-        why, seen = f"two runs here agree, so that the environment makes the difference ({known})", []
+        why, seen = f"two runs here agree, so the environment makes the difference ({known})", []
     else:
         shown = [cause.text for cause in seen[:CAUSES]]
         more = f" and {len(seen) - CAUSES} more" if len(seen) > CAUSES else ""
@@ -115,7 +115,7 @@ def _once_more(context: PipelineContext, pinned_run: PinnedRun, name: str) -> bo
     step = pinned_run.project.steps.get(name)
     if done[name].seconds > AGAIN_S or (step is None and name != pinned_run.project.result_name("train")):
         return None
-    context.progress(f"{name}: differs; once more, to see whether it is deterministic")
+    context.progress(f"{name}: differs; running it once more to see whether it is deterministic")
     again = replace(pinned_run, records=[])
     if step is not None:
         order = orders.user_step(context, again, step, {n: r for n, r in done.items() if n in pinned_run.project.steps})

@@ -17,6 +17,7 @@ import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -36,7 +37,7 @@ MANIFEST, SEAL = "manifest.json", "manifest.sig"
 ERASED = "erased.json"
 OWN = frozenset({MANIFEST, SEAL, ERASED})  # they cannot list themselves
 CODE = "code"
-DAMAGED = "Put the folder back from a backup, or roll back."
+DAMAGED = "Restore the folder from a backup, or roll back."
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -49,6 +50,13 @@ class HostedFacts(msgspec.Struct, frozen=True):
     paths: tuple[str, ...] = (".",)  # import paths inside code/
     frames: dict[str, str] = {}  # the kinds of table that features and model take: see models.python_model.TableKinds
     batch: bool = False  # rows of several requests may be answered in one call: no row's answer depends on the others
+
+
+class FurtherTable(msgspec.Struct, frozen=True):
+    """A table that the model needs to predict: its Parquet file in the bundle, and what it was made of."""
+
+    file: str
+    digest: str  # of the dataset's snapshot, or of the step's result
 
 
 class ImportedFrom(msgspec.Struct, frozen=True):
@@ -75,6 +83,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     origin: ImportedFrom | None = None
+    also: dict[str, FurtherTable] = {}  # by the name of the argument
+    feature_params: dict[str, Any] = {}  # what `features` gets by name besides
 
     @property
     def features(self) -> str | None:
@@ -188,7 +198,7 @@ def read_manifest(folder: Path, digest: str | None = None) -> Manifest:
     try:
         content = _bytes(folder / MANIFEST)
     except OSError as error:
-        raise _bad(folder, f"the release is not whole: {MANIFEST} cannot be read: {error.strerror}") from error
+        raise _bad(folder, f"the release is incomplete: {MANIFEST} cannot be read: {error.strerror}") from error
     _check_digest(folder, content, digest)
     return _manifest(folder, content)
 
@@ -204,7 +214,7 @@ def _manifest(folder: Path, content: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _bad(folder, f"its manifest is not understood: {error}") from error
+        raise _bad(folder, f"its manifest cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise _bad(folder, f"its manifest is of format {manifest.format}, this Noria reads {FORMAT}")
     return manifest
@@ -217,6 +227,9 @@ def _demand_sealed(folder: Path, manifest: Manifest) -> None:
             raise _bad(folder, f"the manifest names a file outside the bundle: {name!r}")
     if manifest.model.file not in manifest.files:
         raise _bad(folder, f"the manifest does not cover {manifest.model.file!r}")
+    for table in manifest.also.values():
+        if table.file not in manifest.files:
+            raise _bad(folder, f"the manifest does not cover {table.file!r}")
     _demand_inside(folder, manifest.links)
 
 
@@ -240,7 +253,7 @@ def _demand_nothing_else(folder: Path, manifest: Manifest) -> None:
         elif path not in files:
             raise _bad(folder, f"{path} is not part of the release: it was added")
         elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-            raise _bad(folder, f"{path} is no regular file")
+            raise _bad(folder, f"{path} is not a regular file")
     for path in links:
         raise _bad(folder, f"the link {path} is missing or was changed")
 
@@ -251,7 +264,7 @@ def _read_signed_manifest(folder: Path, keys: Sequence[str]) -> tuple[bytes, str
         content, signature = _bytes(folder / MANIFEST), _bytes(folder / SEAL)
     except OSError as error:
         what = Path(error.filename or MANIFEST).name
-        raise _bad(folder, f"the release is not whole: {what} cannot be read: {error.strerror}") from error
+        raise _bad(folder, f"the release is incomplete: {what} cannot be read: {error.strerror}") from error
     if len(signature) != signing.SIGNATURE_BYTES:  # as hex text
         signature = _unhex(signature)
     for key in keys:

@@ -8,14 +8,26 @@ from noria.config.document import nearest
 from noria.data import versions as data_versions
 from noria.data.holding_store import HoldingStore
 from noria.data.kept_versions import PinStore
+from noria.data.quarantine_store import QuarantineStore
 from noria.data.snapshot import SnapshotFacts
 from noria.data.store import DataStore
 from noria.kernel import names
 from noria.kernel.errors import NotFoundError
+from noria.kernel.words import plural
 from noria.releases.store import ReleaseStore
 from noria.storage.blobs import BlobStore
 from noria.storage.context import StoreContext
 from noria.storage.ledger import Ledger
+
+
+class IrregularFile(msgspec.Struct, frozen=True):
+    """A file of a version that did not meet its contract as it arrived: a person released it, or rows of it were dropped."""
+
+    name: str
+    delivery: str
+    dropped_rows: int = 0
+    by: str = ""  # who released it
+    why: str = ""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -26,6 +38,7 @@ class Version(msgspec.Struct, frozen=True):
     releases: tuple[str, ...]
     pinned: tuple[str, ...]
     erased: bool  # a file of it was, so that it is not whole
+    irregular: tuple[IrregularFile, ...] = ()
 
 
 def find(ledger: Ledger, project: str, reference: str) -> SnapshotFacts:
@@ -70,7 +83,8 @@ def known_versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str 
     for one in PinStore(ledger, project).pins():
         pinned.setdefault(one.digest, []).append(one.name)
     absent = data_versions.gone_files(ledger, blobs)
-    broken = HoldingStore(ledger, project).holding(absent.keys()) if absent else set()
+    broken = HoldingStore(ledger, project).snapshots_holding(absent.keys()) if absent else set()
+    irregular = _irregular_files(ledger, project)
     return [
         Version(
             facts,
@@ -78,9 +92,26 @@ def known_versions(ledger: Ledger, blobs: BlobStore, project: str, dataset: str 
             tuple(releases.get(facts.digest, ())),
             tuple(pinned.get(facts.digest, ())),
             facts.digest in broken,
+            irregular.get(facts.digest, ()),
         )
         for facts in DataStore(ledger, project).history(dataset, limit)
     ]
+
+
+def _irregular_files(ledger: Ledger, project: str) -> dict[str, tuple[IrregularFile, ...]]:
+    """Of each version that holds some, the files that a person released, and those of which rows were dropped."""
+    known: dict[tuple[str, str], IrregularFile] = {}
+    for delivery, decision in QuarantineStore(ledger, project).irregular_files():
+        by, why = (decision.actor, decision.why) if decision is not None else ("", "")
+        made = IrregularFile(delivery.name, delivery.id, delivery.rows_quarantined, by, why)
+        known[delivery.name, delivery.file_digest] = made
+    if not known:
+        return {}
+    held = HoldingStore(ledger, project).pins_in_snapshots({digest for _, digest in known})
+    return {
+        snapshot: tuple(known[pin.name, pin.digest] for pin in pins if (pin.name, pin.digest) in known)
+        for snapshot, pins in held.items()
+    }
 
 
 def pin(context: StoreContext, reference: str, name: str) -> SnapshotFacts:
@@ -90,7 +121,7 @@ def pin(context: StoreContext, reference: str, name: str) -> SnapshotFacts:
     data_versions.whole(context, facts, here=False)
     with context.ledger.transaction():
         if PinStore.of(context).pin(name, facts.digest, context.actor):
-            text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {facts.files:,} files, kept for ever"
+            text = f"{facts.dataset} {names.short(facts.digest)} is pinned as {name}: {plural(facts.files, 'file')}"
             context.event("data.pinned", name, text, snapshot=facts.digest)
     return facts
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from noria.kernel.behaviour import BehaviourResult
+from noria.stats.curve_records import EvaluationCurves
 from noria.stats.measures import Comparison, Measure
 
 
@@ -22,7 +24,10 @@ class Evaluation(msgspec.Struct, frozen=True):
     champion_note: str = ""  # why there is no comparison, when a champion exists
     best: str | None = None  # v7: the best release so far, where a gate names it; it may be the champion
     versus_best: dict[str, Comparison] = {}  # by metric
-    remarks: tuple[str, ...] = ()  # of the rows that it was trained on: what predicts the label alone
+    remarks: tuple[str, ...] = ()  # of the rows that it was trained on: what predicts the label alone, held-out rows among them
+    step_metrics: dict[str, float] = {}  # STEP.METRIC, of the project's steps, where a gate asks for one
+    unmeasured: dict[str, str] = {}  # metrics of the project's own that have no value here, and why
+    behaviours: tuple[BehaviourResult, ...] = ()  # in the project's order
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -33,3 +38,11 @@ class Reference(msgspec.Struct, frozen=True):
     sd: float  # between units
     n: int  # units: days, or rows where there is no event time
     rows: int
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """All that measuring a candidate gives."""
+
+    evaluation: Evaluation
+    reference: Reference
+    curves: EvaluationCurves | None

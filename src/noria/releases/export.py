@@ -53,10 +53,10 @@ def data_of(context: PipelineContext, release: Release, pins: Pins) -> Iterator[
 
 def _pinned_file(context: PipelineContext, release: Release, dataset: str, pin: FilePin) -> Path:
     try:
-        return context.blobs.unverified(pin.digest)
+        return context.blobs.unverified_path(pin.digest)
     except NotFoundError as error:
         if pin.origin is not None and pin.digest not in erased_files(context.ledger):
-            what = f"{pin.name} of {dataset} stayed at its origin, and the project does not say any more how to fetch it"
+            what = f"{pin.name} of {dataset} is still at its origin, but the project no longer says how to fetch it"
             raise RefusedError(
                 what, where=pin.origin, hint=f"Put {dataset} back into noria.yaml, with `pin: version`."
             ) from error
@@ -66,7 +66,7 @@ def _pinned_file(context: PipelineContext, release: Release, dataset: str, pin: 
 def _erased_error(release: Release, what: str) -> RefusedError:
     return RefusedError(
         f"{release.version} is not reproducible: {what} was erased",
-        hint="Without its data it can still be exported to be served: --without-data.",
+        hint="It can still be exported for serving, without its data: --without-data.",
     )
 
 
@@ -113,7 +113,7 @@ def _file(path: Path, digest: str, called: str = "") -> ByteSource:
 def _outputs(context: PipelineContext, bundle: Path) -> Iterator[str]:
     """What the steps of the release left, in digests, as far as it is still kept: to be compared with."""
     for record in recorded_steps(bundle):
-        if record.output is not None and context.blobs.sound(record.output):
+        if record.output is not None and context.blobs.is_sound(record.output):
             yield record.output
 
 

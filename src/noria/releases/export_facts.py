@@ -22,8 +22,8 @@ from noria.kernel import names
 from noria.kernel.errors import DataError, RefusedError
 from noria.releases import signing
 from noria.releases.release import Release
-from noria.storage import archive
 from noria.storage.archive import ArchiveMember
+from noria.storage.file_names import safe_path
 from noria.storage.listed_archive import LIST_MOST, RELEASE_HEAD, ExportFile, small
 
 FORMAT = 1
@@ -70,18 +70,18 @@ def facts_of(members: Iterator[ArchiveMember], keys: Collection[str]) -> ExportF
 
     Raises DataError, RefusedError.
     """
-    otherwise = f"is no export of a release: it does not begin with {FACTS} and {SEAL}"
+    otherwise = f"is not an export of a release: it does not begin with {FACTS} and {SEAL}"
     content, seal = small(members, FACTS, LIST_MOST, otherwise), small(members, SEAL, SEAL_BYTES, otherwise)
     try:
         facts = msgspec.json.decode(content, type=ExportFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{FACTS} is not what an export begins with: {error}") from error
+        raise DataError(f"{FACTS} is not the beginning of an export: {error}") from error
     if not signing.verify(facts.key, content, seal):
         raise RefusedError(f"its signature is not of its {FACTS}: it was changed, or never signed")
     if keys and facts.key not in keys:
         raise RefusedError(
             f"it is signed with the key {facts.key}, not with {' or '.join(keys)}",
-            hint="Ask whoever gave it to you for their public key (.noria/signing.pub).",
+            hint="Ask the sender for their public key (.noria/signing.pub).",
         )
     _check(facts)
     return facts
@@ -104,9 +104,9 @@ def _check(facts: ExportFacts) -> None:
         raise DataError(f"{FACTS} does not describe a release")
     folders = {str(parent) for name in facts.pieces for parent in PurePosixPath(name).parents}
     for name, piece in facts.pieces.items():
-        kind, _, rest = archive.safe(name).partition("/")
+        kind, _, rest = safe_path(name).partition("/")
         misnamed = kind == "blobs" and rest != piece.digest
         if kind not in KINDS or not rest or piece.size_bytes < 0 or misnamed or name in folders:
-            raise DataError(f"names a file that no export holds: {name!r}")
+            raise DataError(f"names a file that cannot be in an export: {name!r}")
         if kind == "snapshots" and piece.size_bytes > SMALL_MOST:
             raise DataError(f"{name} has {piece.size_bytes:,} bytes: more than the manifest of a dataset")

@@ -1,7 +1,7 @@
 """Importing: a release of a model that was trained elsewhere. It passed no gates: promoting it by hand is its approval.
 
-The file is copied first, so that what is hashed is what is read; it is read, described, compiled and asked in a process of its
-own, never in this one. What comes out is sealed, signed and numbered as any release.
+The file is copied first, so that what is hashed is what is read; it is read, described, compiled and asked in a separate process,
+never in this one. What comes out is sealed, signed and numbered as any release.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from noria.kernel import errors, names
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
 from noria.kernel.pins import Pins
 from noria.kernel.threads import ONE_THREAD
-from noria.kernel.words import size
+from noria.kernel.words import lasting, size
 from noria.models import weights
 from noria.models.frameworks import file_kinds
 from noria.models.frameworks.file_kinds import FileContent
@@ -87,7 +87,7 @@ def take_in(context: PipelineContext, order: ImportOrder) -> ReleaseImport:
         sha256 = _sha256(copy)
         if kind in file_kinds.RUNS_CODE:
             _require_voucher(context, order, sha256, kind)
-        context.progress(f"reading {order.file.name} (sha256 {sha256[:16]}) in a process of its own")
+        context.progress(f"reading {order.file.name} (sha256 {sha256[:16]}) in a separate process")
         target = folder / "bundle"
         target.mkdir()
         result = _inspect_model(copy, kind, target, order)
@@ -122,7 +122,7 @@ def _content(context: PipelineContext, file: Path) -> FileContent:
         raise DataError(f"is {found.what}", where=str(file), hint=found.hint)
     by_suffix = file_kinds.SUFFIXES.get(file.suffix.lower())
     if found.kind is None and by_suffix is None:
-        raise UsageError(f"{file.name} is no model file that can be imported", hint=f"Known: {file_kinds.KNOWN}")
+        raise UsageError(f"{file.name} is not a model file that can be imported", hint=f"Known: {file_kinds.KNOWN}")
     if found.kind is not None and by_suffix not in (None, found.kind) and found.suffix != file.suffix.lower():
         context.progress(f"{file.name} is {file_kinds.NAMED[found.kind]}, whatever its suffix says")
     kind = found.kind or by_suffix
@@ -178,7 +178,7 @@ def _require_voucher(context: PipelineContext, order: ImportOrder, sha256: str, 
             f"{order.file.name} is {file_kinds.NAMED[kind]}: loading it runs the code that is in it, as you, here and "
             f"wherever it is served. "
             f"Its sha256 is {sha256}",
-            hint="If you know where it is from, vouch for it: --vouch-for-pickle. ONNX, skops and booster files need no trust.",
+            hint="If you trust its origin, vouch for it: --vouch-for-pickle. ONNX, skops and booster files need no trust.",
         )
     text = f"{context.actor} vouches for {order.file.name}, {file_kinds.NAMED[kind]}, sha256 {sha256}: its code runs"
     context.event("pickle.vouched", order.file.name, text, sha256=sha256)
@@ -226,7 +226,7 @@ def _copy_missing_weights(result: Path, file: Path, folder: Path) -> bool:
 
 
 def apart(job: Path, name: str) -> tuple[int, str]:
-    """Do the job in a process of its own; its exit code, and what it said last. Raises DataError when it takes too long."""
+    """Do the job in a separate process; its exit code, and what it said last. Raises DataError when it takes too long."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "noria.models.foreign_model", str(job)],
         cwd=job.parent,
@@ -239,7 +239,7 @@ def apart(job: Path, name: str) -> tuple[int, str]:
     try:
         _, said = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        raise DataError(f"could not be read within {TIMEOUT_S:g} s", where=name) from None
+        raise DataError(f"could not be read within {lasting(TIMEOUT_S)}", where=name) from None
     finally:
         _end(process)
     lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
@@ -262,7 +262,7 @@ def _answer(place: Path, code: int, said: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(place.read_bytes())
     except (OSError, ValueError):
         why = f": {said}" if said else ""
-        raise DataError(f"ended the process that read it (code {code}){why}", where=name, hint="Is the file whole?") from None
+        raise DataError(f"ended the process that read it (code {code}){why}", where=name, hint="Is the file complete?") from None
     if "error" in found:
         kind = getattr(errors, found["error"], DataError)
         assert issubclass(kind, NoriaError)

@@ -15,7 +15,7 @@ from noria.kernel.verdict import Outcome, Reason, Verdict, combine
 def may_release(pins: Pins) -> Verdict:
     """A release must be rebuildable: its code has to be a commit, whole and clean."""
     if pins.commit is None:
-        text = "there is no commit to name the code by: measured, not released"
+        text = "there is no commit that identifies the code: measured, not released"
         return combine((Reason("release.no_commit", text, Outcome.FAIL),))
     if pins.dirty is not None:
         text = "the tree has uncommitted changes: measured, not released"

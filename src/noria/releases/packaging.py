@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.models import golden, weights
+from noria.models.further_tables import file_of
 from noria.models.signature import Signature
 from noria.pipeline import environment, sealable_code, steps
 from noria.pipeline.context import PinnedRun, PipelineContext
 from noria.pipeline.judge_staleness import StepFacts
-from noria.pipeline.model_facts import model_facts
+from noria.pipeline.model_facts import feature_params, model_facts
 from noria.pipeline.orders import TaskInputs
 from noria.pipeline.run import StepRecord
 from noria.releases import bundle
-from noria.releases.bundle import HostedFacts, Manifest, ModelFacts
+from noria.releases.bundle import FurtherTable, HostedFacts, Manifest, ModelFacts
 from noria.releases.release import Release, ServedForm
 
 PACKAGED = {"onnx": "model.onnx", "weights": "model.onnx" + weights.SUFFIX, "golden": golden.GOLDEN}
@@ -54,6 +56,9 @@ def package(context: PipelineContext, pinned_run: PinnedRun, trained: StepRecord
     if form is ServedForm.COMPILED and "weights" in packed.files:
         context.blobs.materialise(packed.files["weights"], folder / PACKAGED["weights"])
     context.blobs.materialise(packed.files["golden"], folder / golden.GOLDEN)
+    if pinned_run.project.model is not None:
+        for name in pinned_run.project.model.also:
+            context.blobs.materialise(made.files[file_of(name)], folder / file_of(name))
     if form is ServedForm.HOSTED:
         sealable_code.lay_out(context, pinned_run, folder / bundle.CODE)
     bundle.write_manifest(folder, serving_manifest(pinned_run, form, made.result, packed.result))
@@ -91,7 +96,9 @@ def serving_manifest(pinned_run: PinnedRun, form: ServedForm, trained: dict[str,
         paths = ("src", ".") if (pinned_run.tree / "src").is_dir() else (".",)
         hosted = HostedFacts(model.features, paths, trained.get("frames", {}), packaged["batch"])
     signature = served_signature(trained, packaged)
-    return Manifest(bundle.FORMAT, pinned_run.project.name, form, signature, model_facts_of(form), hosted)
+    manifest = Manifest(bundle.FORMAT, pinned_run.project.name, form, signature, model_facts_of(form), hosted)
+    also = {name: FurtherTable(file_of(name), digest) for name, digest in trained.get("also", {}).items()}
+    return replace(manifest, also=also, feature_params=feature_params(pinned_run, model) if hosted is not None else {})
 
 
 def _order(context: PipelineContext, pinned_run: PinnedRun, made: steps.StepOutput, trained: StepRecord) -> steps.StepOrder:
@@ -107,6 +114,9 @@ def _order(context: PipelineContext, pinned_run: PinnedRun, made: steps.StepOutp
         "tried": made.result.get("tried", []),
         "model": model_facts(pinned_run, model),
     }
+    also = {name: inputs.add(made.files[file_of(name)], f"{name}.parquet") for name in model.also}
+    given = feature_params(pinned_run, model)
+    job |= ({"also": also} if also else {}) | ({"feature_params": given} if given else {})
     facts = StepFacts(
         code=trained.key,
         files={},

@@ -21,7 +21,7 @@ PUBLIC = "signing.pub"  # 64 hex digits a line: the newest key first
 RELEASES = "releases"  # where bundles lie: what was signed
 SIGNATURE_BYTES = 64
 _HEX = re.compile(r"[0-9a-f]{64}")
-BACK = "Put it back from a backup. If it is lost for good, `noria audit new-key` makes another; signing.pub keeps old ones valid."
+BACK = "Restore it from a backup. If it is lost for good, `noria audit new-key` makes another; signing.pub keeps old ones valid."
 
 
 def sign(state: Path, data: bytes) -> bytes:
@@ -88,7 +88,7 @@ def make_new(state: Path) -> str:
     """
     if (state / KEY).exists():
         _read(state / KEY)
-        raise RefusedError("the signing key is not lost", where=str(state / KEY), hint="Nothing is to be done.")
+        raise RefusedError("the signing key is not lost", where=str(state / KEY), hint="Nothing needs to be done.")
     old = known_keys(state) if (state / PUBLIC).exists() else ()
     private = _create(state / KEY)
     public = _public_of(private)
@@ -107,7 +107,7 @@ def _private_key(state: Path) -> Ed25519PrivateKey:
         write_whole(state / PUBLIC, f"{public}\n".encode())
     elif public not in known_keys(state):
         text = f"{KEY} is not the key whose public half is in {PUBLIC}: one of them was replaced"
-        raise StoreError(text, where=str(path), hint="Put both back from a backup: releases are signed with the old one.")
+        raise StoreError(text, where=str(path), hint="Restore both from a backup: releases are signed with the old one.")
     return key
 
 
@@ -129,7 +129,7 @@ def _read(path: Path) -> Ed25519PrivateKey:
         raise StoreError(
             f"the signing key cannot be read: {error}",
             where=str(path),
-            hint="Put it back from a backup; if it is lost for good, move it away: `noria audit new-key` makes another.",
+            hint="Restore it from a backup; if it is lost for good, move it away: `noria audit new-key` makes another.",
         ) from error
 
 

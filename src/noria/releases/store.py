@@ -36,7 +36,8 @@ class ReleaseStore(BoundStore):
     ) -> Release:
         """Give the bundle the next version. A turn that is told again, or an equal bundle, gets the version it had."""
         with self._database.transaction():
-            known = self._of_turn(turn_id) or self._table.one("project = ? AND digest = ?", self.project, digest)
+            known = self.of_turn(turn_id) if turn_id is not None else None
+            known = known or self._table.one("project = ? AND digest = ?", self.project, digest)
             if known is not None:
                 return known
             row = self._database.row("SELECT max(number) AS number FROM releases WHERE project = ?", (self.project,))
@@ -47,8 +48,9 @@ class ReleaseStore(BoundStore):
             self._table.insert(made, number=number, pins_identity=pins_identity)
         return made
 
-    def _of_turn(self, turn_id: str | None) -> Release | None:
-        return None if turn_id is None else self._table.one("project = ? AND turn_id = ?", self.project, turn_id)
+    def of_turn(self, turn_id: str) -> Release | None:
+        """The release that a turn sealed; None where it sealed none."""
+        return self._table.one("project = ? AND turn_id = ?", self.project, turn_id)
 
     def get(self, reference: str) -> Release:
         """By version (v3) or by the first six or more digits of its digest. Raises NotFoundError."""

@@ -40,14 +40,14 @@ def _access(text: str) -> Access:
     try:
         return msgspec.json.decode(text, type=Access)
     except msgspec.DecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} does not say who may ask: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} does not describe the access rules: {error}") from error
 
 
 def _recording(text: str) -> LogPolicy:
     try:
         return msgspec.json.decode(text, type=LogPolicy)
     except msgspec.DecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} does not say what is recorded: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} does not describe the prediction log: {error}") from error
 
 
 def _positive(text: str) -> int:
@@ -60,11 +60,11 @@ def _workers(text: str) -> Workers:
     try:
         return Workers.of(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST}, and no range like 1:4") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 to {MOST} nor a range like 1:4") from None
 
 
 def parse(arguments: list[str]) -> tuple[Options, int | None, int | None]:
-    """The options, the pipe on which the parent hears how the start went, and the one whose other end it lives with."""
+    """Parses the options, the pipe on which the start is reported, and the pipe whose other end keeps this process alive."""
     parser = argparse.ArgumentParser(prog="python -m noria.serving", description="Noria's model server.")
     parser.add_argument("--state", type=Path, required=True, help="the state folder, .noria of a project")
     parser.add_argument("--environment", type=_environment, action="append", required=True, metavar="NAME=HOST:PORT")
@@ -83,24 +83,26 @@ def parse(arguments: list[str]) -> tuple[Options, int | None, int | None]:
 
 
 def end_with(leash: int) -> None:
-    """End this process, as SIGTERM does, when the other end of a pipe is let go."""
+    """Ends this process, as SIGTERM does, when the other end of a pipe is closed."""
 
     def wait() -> None:
-        os.read(leash, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            os.read(leash, 1)
+        finally:  # who cannot hear that it was let go must not go on for ever
+            os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="leash", daemon=True).start()
 
 
 class Starter:
-    """Whoever started this server, and hears on a pipe how the start goes."""
+    """The process that started this server and reads on a pipe how the start goes."""
 
     def __init__(self, ready_fd: int | None) -> None:
         self._fd = ready_fd
 
     def say(self, facts: dict[str, Any]) -> None:
         if self._fd is not None:
-            with contextlib.suppress(OSError):  # it is gone, or waits no more; we go on
+            with contextlib.suppress(OSError):  # it is gone or no longer waits; this server continues
                 os.write(self._fd, json.dumps(facts).encode() + b"\n")
 
     def say_last(self, facts: dict[str, Any]) -> None:

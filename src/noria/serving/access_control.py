@@ -1,4 +1,4 @@
-"""The door of the model server: Host and Origin, API keys, rates. Who comes in is known by a name, never by the key."""
+"""Access to the model server: Host and Origin, API keys, rates. A caller is known by the name of its key, never by the key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AccessControl:
         self.asks = (self._keys is not None, rates is not None)  # whether it asks for a key, and counts requests
 
     def authorise(self, headers: Headers, path: str, peer: Peer) -> str:
-        """The name of the caller's key, empty where there are no keys. Raises NoKeyError, TooOftenError."""
+        """Returns the name of the caller's key, empty when there are no keys. Raises NoKeyError, TooOftenError."""
         if path in KEPT_OPEN and peer is not None and is_loopback(peer[0]):
             return ""
         name = self.authenticate(headers, scope_of(path))
@@ -43,35 +43,35 @@ class AccessControl:
             raise NoKeyError("this server asks for an API key, and the request carries none", hint=hint)
         known = self._keys.known(key)
         if known is None:
-            raise NoKeyError("the API key is not one of this server's", hint="Ask whoever runs the server for a key.")
+            raise NoKeyError("the API key is not one of this server's", hint="Ask the server's operator for a key.")
         if scope and scope not in known.scopes:
             text = f"the key {known.name!r} is for {' and '.join(sorted(known.scopes))} only"
-            raise ForbiddenError(text, hint=f"Ask whoever runs the server for a key that may {WORDS[scope]}.")
+            raise ForbiddenError(text, hint=f"Ask the server's operator for a key that may {WORDS[scope]}.")
         return known.name
 
     def count(self, caller: str) -> None:
-        """Count a request of a caller. Raises TooOftenError."""
+        """Counts a request of a caller. Raises TooOftenError."""
         wait_s = self._rates.wait_s(caller) if self._rates is not None else 0.0
         if wait_s > 0:
             whose = "this key" if self._keys is not None else "this address"
-            raise TooOftenError(f"{whose} asks more often than it may", wait_s=wait_s, hint=f"Come again in {wait_s:.3g} s.")
+            raise TooOftenError(f"{whose} exceeds its rate limit", wait_s=wait_s, hint=f"Try again in {wait_s:.3g} s.")
 
 
 def scope_of(path: str) -> str:
-    """What a key must be for, to ask for a path: what every key may is empty."""
+    """The scope that a path requires; empty when every key may ask."""
     last = path.rpartition("/")[2]
     return "feedback" if last == "feedback" else "predict" if last in ("predict", "infer") else ""
 
 
 def allowed_hosts(access: Access, host: str) -> frozenset[bytes] | None:
-    """What the Host header may say; None: anything, on an open address that names no hosts and so must ask for keys."""
+    """The allowed values of the Host header; None: any, on a public address without host names, which requires keys."""
     if not access.hosts and not is_loopback(host):
         return None
     return LOOPBACK | {name.lower().encode() for name in (host, *access.hosts)}
 
 
 def key_of(headers: Headers) -> bytes | None:
-    """The key that a request carries; X-API-Key goes first, for a proxy may have its own use of Authorization."""
+    """The key that a request carries. X-API-Key comes first, because a proxy may use Authorization itself."""
     bearer = None
     for name, value in headers:
         if name == b"x-api-key":

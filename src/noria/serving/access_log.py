@@ -35,7 +35,7 @@ class AccessLog:
         self._thread = Background("access-log", lambda: self._flush()).start()
 
     def note(self, method: str, path: str, reply: Reply, began: float, caller: str) -> None:
-        """A request that was answered; ``began`` in monotonic seconds, ``caller`` the name of its key or empty."""
+        """Notes an answered request; ``began`` in monotonic seconds, ``caller``: the name of its key, or empty."""
         if len(self._waiting) < WAITING_MOST:
             self._waiting.append((time.time(), method, path, reply.status, time.monotonic() - began, reply.told, caller))
         else:
@@ -47,7 +47,7 @@ class AccessLog:
         self._file.close()
 
     def _flush(self) -> float:
-        """Write what waits; the seconds until the next time."""
+        """Writes the waiting lines; returns the seconds until the next time."""
         while self._waiting:
             taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._write([_line(entry) for entry in taken])
@@ -57,7 +57,7 @@ class AccessLog:
         return BATCH_S
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
-        """A disk that takes no more costs lines of this log, never an answer; it is said once."""
+        """Writes lines. On a full disk, lines of this log are lost, never an answer; that is reported once."""
         try:
             self._file.append(b"".join(self._encode(line) + b"\n" for line in lines))
             self._trouble = ""

@@ -1,4 +1,7 @@
-"""API keys: a file with one key a line, read again when it changes. A key is known by its digest, and told by its name."""
+"""API keys: a file with one key on each line, read again when it changes.
+
+A key is stored as its digest and reported by its name.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,27 @@ import msgspec
 from noria.kernel import logs
 from noria.kernel.errors import ConfigError, NoriaError
 from noria.kernel.names import is_name
+from noria.kernel.words import plural
 
 _log = logs.get_logger("noria.serving")
 
-LOOK_S = 1.0  # a change of the file holds after this long
+LOOK_S = 1.0  # a change of the file takes effect within this time
 MOST_KEYS = 10_000
 MOST_BYTES = 4 << 20
 SHORTEST = 16  # characters: fewer can be guessed
 HINT = "One key a line, as NAME:KEY or KEY alone; lines that begin with # are not read."
-SCOPES = frozenset({"predict", "feedback"})  # what a key may do; a line that names none may both
+SCOPES = frozenset({"predict", "feedback"})  # what a key may do; without a scope, both
 
 
 class KeyHolder(msgspec.Struct, frozen=True):
-    """A key of the list, by its name, and what it may do."""
+    """A key of the list: its name and its scopes."""
 
     name: str
     scopes: frozenset[str] = SCOPES
 
 
 class ApiKeys:
-    """Which name a key has. Raises ConfigError for a file that holds no list of keys."""
+    """Knows the keys of a file. Raises ConfigError for a file that is not a list of keys."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -52,7 +56,7 @@ class ApiKeys:
         return known if hmac.compare_digest(held, digest) else None
 
     def _look(self) -> None:
-        """Read the file again when it changed. A damaged or missing one changes nothing, and is complained about once."""
+        """Reads the file again when it changed. A damaged or missing file changes nothing, and is reported once."""
         self._next = time.monotonic() + LOOK_S
         try:
             mark = _mark(self._file)
@@ -61,7 +65,7 @@ class ApiKeys:
             self._held, self._mark, self._trouble = self._read(), mark, ""
         except NoriaError as error:
             if str(error) != self._trouble:
-                _log.error(f"the keys stay as they were: {error}", extra=logs.facts(file=str(self._file)))
+                _log.error(f"the keys remain unchanged: {error}", extra=logs.facts(file=str(self._file)))
             self._trouble = str(error)
 
     def _read(self) -> dict[bytes, tuple[bytes, KeyHolder]]:
@@ -97,19 +101,19 @@ def read_keys(file: Path) -> dict[str, KeyHolder]:
             raise ConfigError(wrong, where=f"{file}:{number}", hint=HINT)
         found[key] = KeyHolder(name, frozenset(scopes or SCOPES))
     if not 0 < len(found) <= MOST_KEYS:
-        raise ConfigError(f"it holds {len(found)} keys; 1 to {MOST_KEYS} are due", where=str(file), hint=HINT)
+        raise ConfigError(f"it holds {plural(len(found), 'key')}, not 1 to {MOST_KEYS}", where=str(file), hint=HINT)
     return found
 
 
 def _wrong(name: str, key: str, found: Mapping[str, KeyHolder]) -> str | None:
     if not is_name(name):
-        return "what stands before the colon cannot name a key: small letters, digits, - and _"
+        return "the text before the colon is not a valid name: use small letters, digits, - and _"
     if len(key) < SHORTEST:
-        return f"the key has {len(key)} characters, and is guessed too easily: at least {SHORTEST} are due"
+        return f"the key has {plural(len(key), 'character')}, which can be guessed: it needs at least {SHORTEST}"
     if not key.isascii() or not key.isprintable() or " " in key:
         return "a key consists of printable ASCII characters without spaces"
     if key in found or name in {known.name for known in found.values()}:
-        return "the same name or key stands further up already"
+        return "the same name or key is on an earlier line"
     return None
 
 
@@ -118,14 +122,14 @@ def _text(file: Path) -> str:
         with file.open("rb") as opened:
             content = opened.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise ConfigError(f"a list of keys has {MOST_BYTES} bytes at most", where=str(file))
+            raise ConfigError(f"a list of keys may have at most {MOST_BYTES} bytes", where=str(file))
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(file, error) from error
 
 
 def _mark(file: Path) -> tuple[int, int, int]:
-    """Changes whenever the file does; a link that is turned to another file counts."""
+    """A mark that changes whenever the file does, also when a link points to another file."""
     try:
         stat = file.stat()
     except OSError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +16,8 @@ from noria.serving import invocations, metrics, openapi, partial_answers, protoc
 from noria.serving.access_control import AccessControl, Peer
 from noria.serving.access_log import AccessLog
 from noria.serving.counts import SharedCounters
-from noria.serving.fast_path import fast_path
+from noria.serving.fast_path import Outcome, fast_path
+from noria.serving.gathering import Whole
 from noria.serving.http import (
     GoneError,
     Headers,
@@ -46,17 +48,17 @@ Handler = Callable[[Receive, int | None, Scope], Awaitable[Reply]]
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a worker is told when it starts."""
+    """A worker's settings, given at its start."""
 
     environment: str
     host: str = HOST
     max_body_bytes: int = MAX_BODY_BYTES
     max_rows: int = MAX_ROWS
-    max_concurrent: int = 512  # requests in flight in one worker; more are told to come again
+    max_concurrent: int = 512  # requests in flight in one worker; more are refused with 503
 
 
 class _Admission:
-    """Counts a request against its caller's rate, called late: the long way counts those that go it."""
+    """Counts a request against its caller's rate. Called late: requests off the fast path are counted elsewhere."""
 
     __slots__ = ("_access_control", "_caller", "asked")
 
@@ -72,7 +74,7 @@ class _Admission:
 
 
 class App:
-    """``table`` is replaced as a whole; a request keeps the one it began with."""
+    """The ASGI application of one project. ``table`` is replaced as a whole; a request keeps the one it began with."""
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class App:
         shadow: ShadowScorer | None = None,
     ) -> None:
         self.draining = False
-        self.usage: dict[str, Any] = {}  # what the parent measured of the tree's processes a moment ago
+        self.usage: dict[str, Any] = {}  # the parent's newest measurements of the processes
         self._settings = settings
         self._router = router
         self._recorder = recorder
@@ -96,7 +98,7 @@ class App:
         self._access_log = access_log
         self._shadow = shadow
         if shadow is not None:
-            router.unanswered, router.crowded = shadow.add_unanswered, shadow.full
+            router.unanswered, router.crowded = shadow.add_unanswered, shadow.is_full
         self._paths: dict[str, tuple[tuple[str, ...], Handler]] = self._routes()
         self._v2 = OpenInference(router, recorder, counts, shadow, settings.max_body_bytes, settings.max_rows)
         self.table = RouteTable()
@@ -112,8 +114,8 @@ class App:
         self._table = table
         self._counts = self._v2.counts = self._all if table.route is None else self._all.of(table.route.project)
         self._fast_path = fast_path(table, self._recorder, self._counts)
-        self._drawing = table.route if table.other is not None else None  # of each request, whether another is to score it
-        self._short: dict[bytes, Short] = {}  # path -> how a whole request is answered at once
+        self._drawing = table.route if table.other is not None else None  # whether the other release is to score a request
+        self._short: dict[bytes, Short] = {}  # path -> how a complete request is answered at once
         if table.immediate and table.route is not None:
             self._short = {
                 b"/predict": self._predict_at_once,
@@ -128,7 +130,7 @@ class App:
             "/feedback": (("POST",), self._feedback),
             "/invocations": (("POST",), self._invocations),
             "/ping": (get, self._ready),
-            "/": (get, self._about),
+            "/": (get, self._describe),
             "/metrics": (get, self._metrics),
             "/openapi.json": (get, self._openapi),
             "/health/live": live,
@@ -152,13 +154,13 @@ class App:
             self._busy -= 1
         if reply.status >= 400 and scope["path"].startswith("/v2"):
             reply = in_form(reply)
-        self._counts.answered(reply.status)
+        self._counts.count_answer(reply.status)
         if self._access_log is not None:
             self._access_log.note(scope["method"], scope["path"], reply, began, scope.get("caller", ""))
         await reply.send(send)
 
     def try_fast(self, path: bytes, headers: Headers, body: bytes, peer: Peer = None) -> Reply | None:
-        """The answer to a whole POST, at once; None when it has to wait, or is unusual."""
+        """Answers a complete POST at once; None when the answer must wait or the request is unusual."""
         short = self._short.get(path)
         if short is None or self.draining:
             return None
@@ -169,48 +171,77 @@ class App:
             if self._access_control.guarded:
                 caller = self._access_control.authenticate(headers)
                 admit = _Admission(self._access_control, caller or (peer[0] if peer else ""))
-            reply = short(self._table, headers, body, admit)
-            if reply is None:
-                return None
+            outcome: Outcome = short(self._table, headers, body, admit)
         except WaitsError:
             return None
         except NoriaError as error:
             if admit is not None and not admit.asked:
-                return None  # a bad request counts as well: the long way does, before it says what is wrong
-            reply = error_reply(error)
+                return None  # a bad request counts, too: the normal path counts it before it says what is wrong
+            outcome = error
         except Exception as error:  # noqa: BLE001 - the last line: a client gets an answer, the log gets the trace
-            reply = _unexpected_error_reply(error)
+            outcome = _unexpected_error_reply(error)
+        return self._told(outcome, path, began, caller)
+
+    def try_all(self, wholes: Sequence[Whole]) -> Sequence[Reply | None]:
+        """As `try_fast` for each of several requests whose heads were answered before; the fast path answers them together."""
+        lane = self._fast_path
+        if lane is None or self._drawing is not None or self.draining or self._access_control.guarded:
+            return [self._try_alone(whole) for whole in wholes]
+        try:
+            read = [lane.read_infer(w.body) if w.head.path.endswith(b"/infer") else lane.read(w.body) for w in wholes]
+        except Exception:  # noqa: BLE001 - a request's trouble is not that of the others: by itself it is told of it
+            read = [None] * len(wholes)
+        taken = [asked for asked in read if asked is not None]
+        try:
+            outcomes: Iterator[Outcome] = iter(lane.answer_all(taken))
+        except Exception as error:  # noqa: BLE001 - the last line: clients get an answer, the log gets the trace
+            outcomes = itertools.repeat(_unexpected_error_reply(error))
+        return [
+            self._try_alone(whole) if asked is None else self._told(next(outcomes), _inner_path(whole), whole.began)
+            for asked, whole in zip(read, wholes, strict=True)
+        ]
+
+    def _try_alone(self, whole: Whole) -> Reply | None:
+        return self.try_fast(_inner_path(whole), whole.head.headers, whole.body, whole.peer)
+
+    def _told(self, outcome: Outcome, path: bytes, began: float, caller: str = "") -> Reply | None:
+        """What becomes of a request is counted as it is told."""
+        if outcome is None:
+            return None
+        reply = error_reply(outcome) if isinstance(outcome, NoriaError) else outcome
         if reply.status >= 400 and path != b"/predict":
             reply = in_form(reply)
-        self._counts.answered(reply.status)
+        self._counts.count_answer(reply.status)
         if self._access_log is not None:
             self._access_log.note("POST", path.decode(), reply, began, caller)
         return reply
 
     def _predict_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
-        drawn = self._drawing is not None and self._router.draws(self._drawing)
-        if self._fast_path is not None and not drawn and (reply := self._fast_path.answer(body, admit)) is not None:
-            return reply
+        drawn = self._drawing is not None and self._router.is_drawn(self._drawing)
+        if self._fast_path is not None and not drawn and (asked := self._fast_path.read(body)) is not None:
+            if admit is not None:
+                admit()
+            if (reply := self._fast_path.answer(asked)) is not None:
+                return reply
         ask = table.reader.read(body) if table.reader is not None else None
         if ask is None or len(ask.records) > INLINE_ROWS:
             return None
         if admit is not None:
             admit()
-        return self._recorded(table, ask, now(self._router.answer(table, ask, drawn)))
+        return self._reply_recorded_rows(table, ask, now(self._router.answer(table, ask, drawn)))
 
     def _infer_at_once(self, table: RouteTable, headers: Headers, body: bytes, admit: Admit | None) -> Reply | None:
-        drawn = self._drawing is not None and self._router.draws(self._drawing)
-        if (
-            self._fast_path is not None
-            and not drawn
-            and is_json(headers)
-            and (reply := self._fast_path.infer(body, admit)) is not None
-        ):
-            return reply
-        return self._v2.at_once(headers, body, table, admit, drawn)
+        drawn = self._drawing is not None and self._router.is_drawn(self._drawing)
+        quick = self._fast_path if not drawn and is_json(headers) else None
+        if quick is not None and (asked := quick.read_infer(body)) is not None:
+            if admit is not None:
+                admit()
+            if (reply := quick.answer(asked)) is not None:
+                return reply
+        return self._v2.infer_at_once(headers, body, table, admit, drawn)
 
-    def refused(self, status: int) -> None:
-        self._counts.answered(status)
+    def count_refusal(self, status: int) -> None:
+        self._counts.count_answer(status)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         declared = guard(scope["headers"], self._hosts)
@@ -220,7 +251,7 @@ class App:
             raise scope["refusal"]
         found = self._paths.get(str(scope.get("inner", scope["path"])))
         if found is None:
-            return await self._beyond(scope, receive, declared)
+            return await self._reply_v2(scope, receive, declared)
         methods, handler = found
         if scope["method"] not in methods:
             return method_reply(methods)
@@ -228,8 +259,8 @@ class App:
             raise ServingError("too many requests at once")
         return await handler(receive, declared, scope)
 
-    async def _beyond(self, scope: Scope, receive: Receive, declared: int | None) -> Reply:
-        """Paths that are not fixed: those of the Open Inference Protocol."""
+    async def _reply_v2(self, scope: Scope, receive: Receive, declared: int | None) -> Reply:
+        """Answers the paths of the Open Inference Protocol, which are not fixed."""
         if self._busy > self._settings.max_concurrent:
             raise ServingError("too many requests at once")
         return await self._v2.reply(scope, receive, declared, self.table, not self.draining)
@@ -242,7 +273,7 @@ class App:
         ask = table.reader.read(body) if table.reader is not None else None
         if ask is None:
             ask = protocol.read(protocol.parse(body), table.champion.signature, table.also, self._settings.max_rows)
-        return self._recorded(table, ask, await self._router.answer(table, ask))
+        return self._reply_recorded_rows(table, ask, await self._router.answer(table, ask))
 
     async def _invocations(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         """`/predict` for clients of MLflow's scoring server."""
@@ -260,15 +291,15 @@ class App:
         errors = {str(row): text for row, text in partial_answers.words(answered).items()}
         return json_reply({"predictions": found, "errors": errors}, told=(*told[:3], len(errors)))
 
-    def _recorded(self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer) -> Reply:
-        """The reply, once the log holds it."""
+    def _reply_recorded_rows(self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer) -> Reply:
+        """Returns the reply, once the log holds it."""
         if answered.lacking:
-            return self._partly_recorded(table, ask, answered)
+            return self._reply_partial(table, ask, answered)
         rows, told = self._record(table, ask, answered)
         return json_reply({"predictions": rows, "release": answered.version, "variant": answered.variant}, told=told)
 
-    def _partly_recorded(self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer) -> Reply:
-        """The same where rows have no answer."""
+    def _reply_partial(self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer) -> Reply:
+        """Returns the reply when some rows have no answer."""
         rows, told = self._record(table, *partial_answers.answered_part(ask, answered))
         found = partial_answers.spread(rows, answered.lacking)
         for row, text in partial_answers.words(answered).items():
@@ -279,33 +310,33 @@ class App:
     def _record(
         self, table: RouteTable, ask: protocol.PredictionRequest, answered: RouterAnswer
     ) -> tuple[list[dict[str, Any]], Told]:
-        """The answered rows, once the log holds them; and what the access log tells of them."""
+        """Records the answered rows; returns them with the facts for the access log."""
         assert table.route is not None
         outputs = protocol.outputs(answered.release.signature, answered.answers)
-        ids = self._recorder.predicted(table.route, ask, answered, outputs)
-        self._counts.predicted(answered.variant, len(ids), answered.seconds)
+        ids = self._recorder.record_predictions(table.route, ask, answered, outputs)
+        self._counts.count_prediction(answered.variant, len(ids), answered.seconds)
         if answered.other is not None and self._shadow is not None:
             self._shadow.add(table, ask, answered, ids[0], outputs)
         rows = [{"id": name, **row} for name, row in zip(ids, outputs, strict=True)]
-        for row, inputs in self._marked(answered, ask).items():
+        for row, inputs in self._rows_outside(answered, ask).items():
             rows[row]["outside"] = inputs
         return rows, (len(ids), answered.version, answered.variant)
 
-    def _marked(self, answered: RouterAnswer, ask: protocol.PredictionRequest) -> dict[int, list[str]]:
-        """The rows with values outside the training range of the release that answered."""
+    def _rows_outside(self, answered: RouterAnswer, ask: protocol.PredictionRequest) -> dict[int, list[str]]:
+        """Returns the rows with values outside the training range of the release that answered."""
         found = protocol.outside(answered.release.signature, ask.columns)
         if found:
-            self._counts.outside(len(found))
+            self._counts.count_outside(len(found))
         return found
 
     async def _feedback(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         body = await read_body(receive, declared, self._settings.max_body_bytes, scope["headers"])
         table = self.table
         if table.route is None or table.champion is None:
-            raise ServingError("no release yet, so there is nothing to label")
+            raise ServingError("there is no release yet, so there is nothing to label")
         said = protocol.read_feedback(protocol.parse(body), table.champion.signature, self._settings.max_rows)
-        self._recorder.fed_back(table.route.project, said, table.champion.signature.key)
-        self._counts.fed_back(len(said))
+        self._recorder.record_labels(table.route.project, said, table.champion.signature.key)
+        self._counts.count_labels(len(said))
         return json_reply({"recorded": len(said)}, 202)
 
     async def _live(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
@@ -317,13 +348,13 @@ class App:
         return json_reply(facts, 200 if facts["ready"] else 503)
 
     async def _is_ready(self) -> bool:
-        """Also: nothing that works in the background, such as syncing the log, has ended."""
+        """Whether requests can be answered and background work, such as syncing the log, still runs."""
         champions = [table.champion for table in self.tables()]
         if self.draining or background.ended_threads() or any(one["state"] == "loading" for one in self.waiting()):
-            return False  # what was refused keeps nobody from asking the others
+            return False  # a refused release does not affect the others
         return all([release is not None and await release.runtime.ready() for release in champions])
 
-    async def _about(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
+    async def _describe(self, receive: Receive, declared: int | None, scope: Scope) -> Reply:
         tables, facts = self.tables(), {"environment": self._settings.environment}
         if len(tables) > 1:
             return json_reply(facts | {"projects": [describe(table) for table in tables]})
@@ -342,6 +373,11 @@ class App:
         return json_reply(
             openapi.document(champion.signature, champion.single, here) if champion else openapi.document(None, here=here)
         )
+
+
+def _inner_path(whole: Whole) -> bytes:
+    """Its path without the project's name, which `/NAME/predict` has."""
+    return whole.head.path if whole.head.path.endswith(b"/infer") else b"/predict"
 
 
 def _no_release() -> ServingError:

@@ -16,7 +16,7 @@ ANSWERS = 8  # of a turn, until each accepts one more
 
 
 class Arrivals:
-    """``waiting`` says whether there may be more; who answers calls ``answered`` while it does."""
+    """Accepts waiting connections. While ``waiting``, whoever answers a request calls ``accept_more``."""
 
     def __init__(self) -> None:
         self.waiting = False
@@ -29,17 +29,17 @@ class Arrivals:
         """Accept from a socket on which the loop listens too; ``make`` is called for each connection."""
         self._listener, self._make = listener, make
 
-    def came(self) -> None:
-        """A connection was made, as a turn began: more may wait."""
+    def note_connection(self) -> None:
+        """Notes a new connection at the start of a loop turn: more may wait."""
         self.waiting, self._answers = self._listener is not None, 0
 
-    def answered(self) -> None:
+    def accept_more(self) -> None:
         self._answers += 1
         if self._answers > ANSWERS:
             self._accept()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stops accepting."""
         self._listener, self.waiting = None, False
 
     def _accept(self) -> None:

@@ -1,4 +1,4 @@
-"""Gives an environment as many workers as its load asks for, and remembers each decision with its reason.
+"""Gives an environment as many workers as its load needs, and records each decision with its reason.
 
 `serving.judge_scaling` judges; here are the clock, the processes and the file. Decisions are numbered for ever upwards and kept
 in `serving/scaling.json`, so that a daemon that was down hears of them later, once.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,12 +17,13 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.kernel import logs
-from noria.kernel.errors import NoriaError
+from noria.kernel.errors import NoriaError, StoreError
 from noria.kernel.workers import Workers
 from noria.serving import judge_scaling
 from noria.serving.judge_scaling import LoadSample, ScalingDecision
 from noria.serving.usage import cores
 from noria.serving.worker_pool import WorkerPool
+from noria.storage.disk import write_whole
 
 _log = logs.get_logger("noria.serving")
 
@@ -32,7 +32,7 @@ SAMPLES = int(judge_scaling.DOWN_S) + 10
 
 
 class ScalingEvent(msgspec.Struct, frozen=True):
-    """A decision as it is told. ``number`` grows with every decision, also across restarts and a lost file."""
+    """A decision, as reported. ``number`` grows with every decision, also across restarts and a lost file."""
 
     number: int
     at: float  # wall time
@@ -67,23 +67,21 @@ class Decisions:
         return scaled
 
     def after(self, number: int) -> list[ScalingEvent]:
-        """Those with a greater number, oldest first."""
+        """Returns the decisions with a greater number, oldest first."""
         return [scaled for scaled in self._kept if scaled.number > number]
 
     def last(self, environment: str) -> ScalingEvent | None:
         return next((scaled for scaled in reversed(self._kept) if scaled.environment == environment), None)
 
     def _write(self) -> None:
-        fresh = self._path.with_suffix(".new")
         try:
-            fresh.write_bytes(msgspec.json.encode(list(self._kept)))
-            os.replace(fresh, self._path)
-        except OSError as error:  # no room: they are remembered as long as this process lives
-            _log.warning(f"{self._path.name} cannot be written: {error.strerror}", extra=logs.facts(file=self._path.name))
+            write_whole(self._path, msgspec.json.encode(list(self._kept)), fleeting="they start again if it is damaged")
+        except StoreError as error:  # no room: they are remembered as long as this process lives
+            _log.warning(f"{self._path.name}: {error.message}", extra=logs.facts(file=self._path.name))
 
 
 class Scaler:
-    """One environment's number of workers, looked at once a second."""
+    """Scales one environment's workers; samples the load once a second."""
 
     def __init__(self, group: WorkerPool, workers: Workers, decided: Callable[[ScalingDecision], None]) -> None:
         self.newest: LoadSample | None = None
@@ -112,7 +110,7 @@ class Scaler:
 
     def _complain(self, text: str) -> None:
         if text != self._trouble:
-            _log.error(f"the load is not followed: {text}")
+            _log.error(f"the load cannot be measured: {text}")
         self._trouble = text
 
     def _sample(self, now: float) -> None:

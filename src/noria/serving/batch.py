@@ -1,4 +1,4 @@
-"""Many rows at once, for files: the same forms that answer requests, fed with columns as arrays instead of lists."""
+"""Scores many rows at once, for files: the same forms that answer requests, fed with arrays instead of lists."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noria.kernel import names
 from noria.kernel.errors import ServingError, SignatureError
+from noria.kernel.words import lasting
 from noria.models.signature import MATRIX
 from noria.releases.bundle import Bundle
 from noria.releases.release import ServedForm
@@ -37,18 +38,18 @@ class Scorer(Protocol):
     size: int  # the most rows that are worth asking at once
 
     def score(self, frame: pl.DataFrame) -> Answers:
-        """Answers in the order of the rows. Raises ReleaseFailed or SignatureError when one row has none."""
+        """Returns answers in the order of the rows. Raises ReleaseFailed or SignatureError when a row has none."""
 
     def close(self) -> None: ...
 
 
 def open_scorer(bundle: Bundle, state: Path, rows: int) -> Scorer:
-    """Load a verified bundle as the model server does. Raises ServingError."""
+    """Loads a verified bundle as the model server does. Raises ServingError."""
     return CompiledScorer(bundle, rows) if bundle.form is ServedForm.COMPILED else HostedScorer(bundle, state)
 
 
 def score_rows(scorer: Scorer, frame: pl.DataFrame) -> tuple[Answers, Failures]:
-    """Answers of all rows that have one, in order, and why the others have none: a batch that fails is halved."""
+    """Returns the answers of all rows that have one, in order, and why the others have none: a failing batch is halved."""
     parts: list[Answers] = []
     failures: Failures = {}
     waiting = [(at, min(scorer.size, frame.height - at)) for at in range(0, frame.height, scorer.size)][::-1]
@@ -162,7 +163,7 @@ class HostedScorer:
         try:
             found = self._runner.run(self._runtime.predict(columns, frame.height, time.monotonic() + PATIENCE_S))
         except TimeoutError:
-            raise ReleaseFailed(f"no answer within {PATIENCE_S:g} s") from None
+            raise ReleaseFailed(f"no answer within {lasting(PATIENCE_S)}") from None
         except HostLostError:
             self._await_host()
             raise
@@ -174,7 +175,7 @@ class HostedScorer:
             runner.run(self._host.stop())
 
     def _await_host(self) -> None:
-        """Wait until the host process runs again. Raises ServingError when it dies again and again."""
+        """Waits until the host process runs again. Raises ServingError when it dies repeatedly."""
         self._deaths += 1
         if self._deaths > DEATHS:
             raise ServingError(f"the release's host process died {self._deaths} times", hint="Its standard error says why.")

@@ -1,4 +1,4 @@
-"""A child process and the way it is started: no fork after threads, one thread per numerics library, backoff when it dies."""
+"""Starts child processes: no fork after threads, one thread per numerics library, backoff when a child dies."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
 PROVE = "prove"  # told to the first host of a release in a server tree: it asks the golden rows before it is ready
 CODE_ENDED = 70  # exit code of a host whose thread was ended by the project's code, or is in a call that never ends
-HEALTHY_S = 10.0  # a child that lived this long starts again without waiting
+HEALTHY_S = 10.0  # a child that lived this long is restarted without waiting
 
 
 class Backoff:
-    """How long to wait before a child is started again."""
+    """How long to wait before a child is restarted."""
 
     def __init__(self) -> None:
         self._wait_s = 0.0
         self._born = time.monotonic()
 
-    def born(self) -> None:
+    def note_start(self) -> None:
         self._born = time.monotonic()
 
-    def died(self) -> float:
-        """Seconds to wait now."""
+    def next_pause_s(self) -> float:
+        """Returns the seconds to wait now that the child died."""
         if time.monotonic() - self._born > HEALTHY_S:
             self._wait_s = 0.0
         wait, self._wait_s = self._wait_s, min(LONGEST_WAIT_S, max(FIRST_WAIT_S, self._wait_s * 2))

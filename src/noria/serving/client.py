@@ -1,4 +1,4 @@
-"""The model server, seen from outside: start it, adopt it, nudge it, read its counts, stop it.
+"""The client of the model server: starts it, adopts it, notifies it, reads its counts, stops it.
 
 The server is a process tree of its own (`python -m noria.serving`) that outlives whoever started it. This side talks to it over
 the Unix socket `server.sock` in the state folder: one JSON document a line, one answer a line.
@@ -11,14 +11,13 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,23 +25,27 @@ from noria.kernel.access import MAX_BODY_BYTES, MAX_ROWS, UNGUARDED, Access
 from noria.kernel.descriptors import readable
 from noria.kernel.errors import PortInUseError, ServingError, StoppedError
 from noria.kernel.policy import RECORD_ALL, LogPolicy
+from noria.kernel.words import lasting
 from noria.kernel.workers import TWO, Workers
 from noria.serving.crash_record import Crashes
 from noria.serving.tallies import Tally
+
+if TYPE_CHECKING:
+    import socket
 
 SOCKET = "server.sock"
 FACTS = "server.json"
 LOCK = "server.lock"
 PARENT = "NORIA_PARENT"  # the process that starts a child, by its id: one that is gone before the child looks is noticed too
 ANSWER_LIMIT = 16 * 1024 * 1024  # bytes of one answer on the control socket
-SETTLE_S = 15.0  # a server that answers is waited for so long until its releases do; then it goes on by itself
-SILENT_S = 120.0  # a server that is starting and says nothing for so long hangs
+SETTLE_S = 15.0  # how long to wait for the releases of a server that answers; it then continues by itself
+SILENT_S = 120.0  # a starting server that reports nothing for this long hangs
 LOOK_S = 0.2
 ORPHANS_S = 3.0  # processes of a server that was killed get this long to finish their requests
 
 
 class SyncResult(msgspec.Struct, frozen=True):
-    """What a nudge led to. ``failed`` names releases that could not be loaded; their routes were not applied."""
+    """The result of a sync. ``failed`` names releases that could not be loaded; their routes were not applied."""
 
     applied: dict[str, int]  # environment -> revision that every worker answers by
     failed: dict[str, str] = {}  # digest -> reason
@@ -57,7 +60,7 @@ class ArmTallies(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """By digest: releases that were refused, with the reason, and those that crashed the processes they ran in."""
+    """By digest: releases that were refused, with the reason, and releases that crashed their processes."""
 
     failed: dict[str, str] = {}
     crashes: dict[str, Crashes] = {}
@@ -78,6 +81,8 @@ def short_path(path: Path) -> Any:
 
 def connect(path: Path, timeout_s: float | None) -> socket.socket:
     """A connected Unix stream socket. Raises OSError when nobody listens."""
+    import socket  # 2 ms to load, and a turn where nothing changed talks to no server
+
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     link.settimeout(timeout_s)
     try:
@@ -95,7 +100,7 @@ class Server:
     def __init__(self, state: Path) -> None:
         self.state = state
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether a server of this state folder answers."""
         try:
             self._call({"op": "ping"}, timeout_s=2.0)
@@ -103,8 +108,8 @@ class Server:
             return False
         return True
 
-    def runs(self) -> bool:
-        """Whether there is a server of this state folder, also one that is busy, hangs, or is just starting."""
+    def is_running(self) -> bool:
+        """Whether this state folder has a server, even one that is busy, hangs or is starting."""
         with contextlib.suppress(OSError):
             connect(self.state / SOCKET, 1.0).close()
             return True
@@ -129,22 +134,24 @@ class Server:
         stopped: Callable[[], bool] = lambda: False,
         leash: int | None = None,
     ) -> dict[str, Any]:
-        """The running server's status; starts one unless one is alive (then that one is adopted as it is).
+        """Returns the status of the running server; starts one unless one runs, which is then adopted.
 
         With a ``leash``, the reading end of a pipe, it ends as soon as nobody holds the other end any more.
 
-        Returns when every release was tried, or earlier where that takes long: the server answers by then, and says under
-        ``waiting`` what it still waits for. It is waited for as long as it gives signs of life, and while not ``stopped``.
-        Raises PortInUseError when an address is taken, ServingError when it ends or falls silent, StoppedError.
+        Returns when every release was tried, or earlier if that takes long: the server answers by then, and lists under
+        ``waiting`` what it still waits for. Waits as long as the server gives signs of life and ``stopped`` is false. Raises
+        PortInUseError when an address is taken, ServingError when it ends or falls silent, StoppedError.
         """
         began = time.monotonic()
-        while self.runs():  # it may be busy, or somebody else has just started it
-            if self.alive():
+        while self.is_running():  # it may be busy, or somebody else has just started it
+            if self.is_alive():
                 return self.status()
             if stopped():
-                raise StoppedError("told to stop while waiting for the model server")
+                raise StoppedError("stopped while waiting for the model server")
             if time.monotonic() - began > SILENT_S:
-                raise ServingError(f"the model server has not answered for {SILENT_S:g} s", where=str(self.state / "server.log"))
+                raise ServingError(
+                    f"the model server has not answered for {lasting(SILENT_S)}", where=str(self.state / "server.log")
+                )
             time.sleep(LOOK_S)
         self.state.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "noria.serving", "--state", str(self.state.resolve()), "--workers", str(workers)]
@@ -159,16 +166,19 @@ class Server:
         return self.status()
 
     def sync(self, timeout_s: float = 120.0) -> SyncResult:
-        """Apply the newest routes of the ledger now; returns when every worker answers by them."""
+        """Makes the server apply the newest routes of the ledger; returns when every worker answers by them."""
         answer = self._call({"op": "sync"}, timeout_s)
         return SyncResult({k: int(v) for k, v in answer["applied"].items()}, dict(answer["failed"]), float(answer["ms"]))
 
     def load(self, digest: str, timeout_s: float = 60.0) -> str:
-        """Try a release in a process of its own; why it cannot be served, or an empty text. Nothing that serves changes."""
+        """Tries a release in a separate process; returns why it cannot be served, or an empty text.
+
+        What serves does not change.
+        """
         return str(self._call({"op": "load", "digest": digest}, timeout_s)["failed"])
 
     def stats(self, project: str, environment: str) -> dict[int, ArmTallies]:
-        """Counts by route revision, over all workers, also those that died since; they survive a server restart."""
+        """Returns counts by route revision over all workers, including dead ones; they survive a server restart."""
         answer = self._call({"op": "stats", "project": project, "environment": environment}, 5.0)
         return {
             int(revision): ArmTallies(Tally(*arms["champion"]), Tally(*arms["candidate"]))
@@ -184,7 +194,7 @@ class Server:
         return list(self._call({"op": "scaling", "after": after}, 5.0)["decisions"])
 
     def health(self, environment: str) -> Health:
-        """What the server holds against releases. Raises ServingError."""
+        """Returns which releases the server refused or saw crash. Raises ServingError."""
         status = self.status()
         crashes = status["environments"].get(environment, {}).get("crashes", {})
         return Health(dict(status["failed"]), {digest: Crashes(**facts) for digest, facts in crashes.items()})
@@ -197,15 +207,15 @@ class Server:
             return {}
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Drain and stop; after ``timeout_s`` the tree is killed. Nothing happens when no server runs."""
+        """Drains and stops the server; after ``timeout_s`` the tree is killed. Does nothing when no server runs."""
         try:
             pid = int(self._call({"op": "stop"}, 5.0)["pid"])
         except ServingError:
             return
-        if not self._gone(timeout_s):
+        if not self._wait_until_gone(timeout_s):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            if not self._gone(5.0):
+            if not self._wait_until_gone(5.0):
                 raise ServingError(f"the model server (pid {pid}) does not end", where=str(self.state))
 
     def _spawn(self, command: list[str], log: Path, stopped: Callable[[], bool], leash: int | None) -> None:
@@ -232,13 +242,13 @@ class Server:
             os.close(ours)
 
     def _end_orphans(self) -> None:
-        """Workers of a server that was killed end by themselves; one that hangs would keep the address. Those of no other."""
+        """Ends the workers of a killed server: they end by themselves, but one that hangs would keep the address."""
         try:
             group = int(json.loads((self.state / FACTS).read_bytes())["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             return
         deadline = time.monotonic() + ORPHANS_S
-        while not self.runs() and (left := _of_group(group)):
+        while not self.is_running() and (left := _of_group(group)):
             if time.monotonic() > deadline:
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -247,8 +257,8 @@ class Server:
             if time.monotonic() > deadline + ORPHANS_S:
                 return
 
-    def _gone(self, timeout_s: float) -> bool:
-        """Whether the tree let go of its lock in time."""
+    def _wait_until_gone(self, timeout_s: float) -> bool:
+        """Waits until the tree releases its lock; returns whether it did in time."""
         deadline = time.monotonic() + timeout_s
         with (self.state / LOCK).open("a") as lock:
             while True:
@@ -275,7 +285,7 @@ class Server:
 
 
 def _await_ready(pipe: int, process: subprocess.Popen[bytes], log: Path, stopped: Callable[[], bool]) -> None:
-    """Read what a starting server says, a JSON document a line, until it is ready. Raises as `Server.start`."""
+    """Reads a starting server's reports, one JSON document on each line, until it is ready. Raises as `Server.start`."""
     began = heard = time.monotonic()
     answers, pending = False, b""
     while True:
@@ -297,10 +307,10 @@ def _await_ready(pipe: int, process: subprocess.Popen[bytes], log: Path, stopped
             return
         if stopped():
             process.terminate()
-            raise StoppedError("told to stop while the model server was starting")
+            raise StoppedError("stopped while the model server was starting")
         if now - heard > SILENT_S:
             process.kill()
-            raise ServingError(f"the model server gave no sign of life for {SILENT_S:g} s", where=str(log), hint=_tail(log))
+            raise ServingError(f"the model server gave no sign of life for {lasting(SILENT_S)}", where=str(log), hint=_tail(log))
 
 
 def _of_group(group: int) -> list[int]:

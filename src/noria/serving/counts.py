@@ -2,7 +2,7 @@
 
 Each worker owns one slot and is its only writer; anyone sums over the slots. A ``kill -9`` of a worker loses nothing, its
 successor counts on in the same slot, and any worker can answer for all of them. A slot has a block for each project, and one for
-what is nobody's; the projects' names stand at the end of the file.
+requests of no project; the projects' names are at the end of the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 CODES = (200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503, 507)
 VARIANTS = ("champion", "candidate", "fallback", "pinned")
-SHADOWED = ("scored", "failed", "dropped")  # what became of requests that another release was to score too
+SHADOWED = ("scored", "failed", "dropped")  # the outcomes of requests that the other release was to score
 
 _CODE = {code: index for index, code in enumerate(CODES)}
 _VARIANT = {name: len(CODES) + index for index, name in enumerate(VARIANTS)}
@@ -63,7 +63,7 @@ def is_on_probation(route: Route) -> bool:
 
 
 def create(path: Path) -> None:
-    """Reserve the file's blocks now: a write into a mapped hole of a full disk would kill the process.
+    """Creates the file with all its blocks: a write into a mapped hole of a full disk would kill the process.
 
     Raises DiskFullError.
     """
@@ -93,11 +93,11 @@ class CandidateMark:
     def __exit__(self, *exc: object) -> None:
         self._cells[self._at] -= 1
 
-    def move(self, cells: memoryview) -> None:
+    def reopen(self, cells: memoryview) -> None:
         """Go on in another file, which holds the same."""
         self._cells = cells
 
-    def taken(self) -> int:
+    def take(self) -> int:
         """The calls that a process which ended had begun; the mark is wiped."""
         begun, self._cells[self._at] = int(self._cells[self._at]), 0
         return begun
@@ -125,7 +125,7 @@ class SharedCounters:
         self.at_work = CandidateMark(self._cells, self._slot + _AT_WORK)
 
     def of(self, project: str) -> SharedCounters:
-        """The same counters for one project."""
+        """Returns the counters of one project."""
         found = self._views.get(project)
         if found is None:
             found = self._views[project] = copy.copy(self)
@@ -168,7 +168,7 @@ class SharedCounters:
             fresh._cells[self._slot : self._slot + _WIDTH] = self._cells[self._slot : self._slot + _WIDTH]
         for view in (self, *self._views.values()):
             view._map, view._cells = fresh._map, fresh._cells
-        self.at_work.move(fresh._cells)
+        self.at_work.reopen(fresh._cells)
 
     def close(self) -> None:
         self._cells.release()
@@ -177,40 +177,40 @@ class SharedCounters:
 
     # -- writing, in this process's slot
 
-    def answered(self, code: int) -> None:
+    def count_answer(self, code: int) -> None:
         self._cells[self._base + _CODE.get(code, _CODE[500])] += 1
 
-    def predicted(self, variant: str, rows: int, seconds: float) -> None:
+    def count_prediction(self, variant: str, rows: int, seconds: float) -> None:
         cells, base = self._cells, self._base
         cells[base + _VARIANT[variant]] += 1
         cells[base + _ROWS] += rows
         cells[base + _BUCKET + bisect_left(BUCKETS_S, seconds)] += 1
         cells[base + _SUM_US] += int(seconds * 1e6)
 
-    def fed_back(self, rows: int) -> None:
+    def count_labels(self, rows: int) -> None:
         self._cells[self._base + _FEEDBACK] += rows
 
-    def not_recorded(self, rows: int, *, sampled: bool) -> None:
+    def count_not_recorded(self, rows: int, *, sampled: bool) -> None:
         """Predictions that were answered and are not in the log: left out of the sample, or the disk was full."""
         self._cells[self._base + (_UNSAMPLED if sampled else _FULL)] += rows
 
-    def outside(self, rows: int) -> None:
+    def count_outside(self, rows: int) -> None:
         """Answered rows with a value that training never saw the like of."""
         self._cells[self._base + _OUTSIDE] += rows
 
-    def unanswered(self, rows: int) -> None:
+    def count_unanswered(self, rows: int) -> None:
         """Rows of well-formed requests that no release could answer."""
         self._cells[self._base + _UNANSWERED] += rows
 
-    def log_deleted(self) -> None:
+    def count_deleted_log(self) -> None:
         """A segment of the prediction log was deleted while it was written."""
         self._cells[self._base + _DELETED] += 1
 
-    def shadowed(self, result: str) -> None:
+    def count_shadow(self, result: str) -> None:
         """One request that another release was to score too: scored, failed, or dropped (not scored, or not written down)."""
         self._cells[self._base + _SHADOW + SHADOWED.index(result)] += 1
 
-    def tally(self, key: int, candidate: bool, error: bool, slow: bool) -> None:
+    def count_arm(self, key: int, candidate: bool, error: bool, slow: bool) -> None:
         """One request of one arm, counted under the `Route.tally_key` of the route that assigned it."""
         cells = self._cells
         at = self._slot + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
@@ -221,7 +221,7 @@ class SharedCounters:
         cells[at + 1] += error
         cells[at + 2] += slow
 
-    def both_failed(self, key: int) -> None:
+    def count_both_failed(self, key: int) -> None:
         """Of a pair that was just counted as an error of either arm."""
         at = self._slot + _RING + ((key + (key >> 24)) % REVISIONS) * _ENTRY
         self._cells[(at if self._cells[at] == key else self._entry(key)) + _ENTRY - 1] += 1
@@ -253,7 +253,7 @@ class SharedCounters:
                     total[:] = [a + b for a, b in zip(total, cells[at + 1 : at + _ENTRY], strict=True)]
         return {revision: (Tally(*s[:3]), Tally(*s[3:])) for revision, s in sorted(sums.items())}
 
-    def tallied(self, key: int) -> tuple[Tally, Tally]:
+    def tallies_of(self, key: int) -> tuple[Tally, Tally]:
         """What is counted under one `Route.tally_key`: champion, candidate."""
         cells, sums = self._cells, [0] * (_ENTRY - 1)
         for slot in range(SLOTS):

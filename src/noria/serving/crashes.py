@@ -1,4 +1,4 @@
-"""Of what did a process die? Deaths of workers and hosts, blamed on the release that was running, per environment.
+"""Attributes the deaths of workers and hosts to the release that was running, per environment.
 
 A compiled candidate marks its calls in the counters, so that its name outlives the worker. For the champion, whose path is too
 hot for marks, the fault handler of the dying worker tells whether a model was running.
@@ -55,19 +55,21 @@ class CrashHistory:
         self._oom = out_of_memory
         self._tales: dict[tuple[str, str], CrashRecord] = {}
 
-    def worker(self, slot: int, code: int, routes: Sequence[Route], compiled: set[str], loading: str | None = None) -> None:
-        """A worker ended unasked. ``compiled``: releases that run in workers; ``loading``: what it was to load then.
-        What was in flight is an error of its arm.
+    def note_worker_end(
+        self, slot: int, code: int, routes: Sequence[Route], compiled: set[str], loading: str | None = None
+    ) -> None:
+        """Notes that a worker ended unexpectedly. ``compiled``: releases that run in workers; ``loading``: what it was to load
+        then. What was in flight is an error of its arm.
 
         Where several projects have releases that it may have been, nobody can tell, and none is blamed.
         """
         counts = SharedCounters(self._counts, slot)
         try:
-            lost, ran = counts.at_work.taken(), self._was_computing(slot)
-            oom = code == -signal.SIGKILL and self._oom.struck()
+            lost, ran = counts.at_work.take(), self._was_computing(slot)
+            oom = code == -signal.SIGKILL and self._oom.take_kill()
             if not judge_crash.is_crash(code, oom):
                 return
-            how = f"{ending(code)}{' for want of memory' if oom else ''} in worker {slot}"
+            how = f"{ending(code)}{' because memory ran out' if oom else ''} in worker {slot}"
             tried = [
                 route
                 for route in routes
@@ -79,13 +81,13 @@ class CrashHistory:
             if lost and len(tried) == 1:
                 (route,) = tried
                 for _ in range(lost):
-                    counts.tally(route.tally_key, candidate=True, error=True, slow=False)
+                    counts.count_arm(route.tally_key, candidate=True, error=True, slow=False)
                 self._blame(route.candidate or "", candidate_of(route.rollout_id), how)
             elif loading is not None and not lost and not ran:
                 self._blame_loaded(loading, routes, f"{how}, as it was loaded")
             elif (ran or oom) and not lost and len(serving) == 1:
                 (route,) = serving
-                counts.tally(route.tally_key, candidate=is_on_probation(route), error=True, slow=False)
+                counts.count_arm(route.tally_key, candidate=is_on_probation(route), error=True, slow=False)
                 self._blame(route.champion, CHAMPION, how)
         finally:
             counts.close()
@@ -98,25 +100,25 @@ class CrashHistory:
             elif digest == route.champion:
                 self._blame(digest, CHAMPION, how)
 
-    def host(self, digest: str, code: int, routes: Sequence[Route]) -> None:
-        """A host ended unasked. Requests that waited for it were told, and are counted already."""
-        oom = code == -signal.SIGKILL and self._oom.struck()
+    def note_host_end(self, digest: str, code: int, routes: Sequence[Route]) -> None:
+        """Notes that a host ended unexpectedly. Requests that waited for it were answered and counted."""
+        oom = code == -signal.SIGKILL and self._oom.take_kill()
         if not judge_crash.is_crash(code, oom):
             return
-        end = "its code ended the thread that predicts, or never came back" if code == CODE_ENDED else ending(code)
-        how = f"{end}{' for want of memory' if oom else ''} in its host"
+        end = "its code ended the thread that predicts, or did not return" if code == CODE_ENDED else ending(code)
+        how = f"{end}{' because memory ran out' if oom else ''} in its host"
         for route in routes:
             if digest == route.candidate:
                 self._blame(digest, candidate_of(route.rollout_id), how)
             elif digest == route.champion:
                 self._blame(digest, CHAMPION, how)
 
-    def unserved(self, slot: int, failed: Mapping[str, str], routes: Sequence[Route]) -> None:
-        """A worker could not start because of these releases: as bad as one that they ended."""
+    def note_failed_start(self, slot: int, failed: Mapping[str, str], routes: Sequence[Route]) -> None:
+        """Notes that a worker could not start because of these releases, which counts like a crash."""
         for digest, why in failed.items():
-            self._blame_loaded(digest, routes, f"worker {slot} does not start with it: {why}")
+            self._blame_loaded(digest, routes, f"worker {slot} cannot start with it: {why}")
 
-    def unfit(self, route: Route) -> bool:
+    def is_unfit(self, route: Route) -> bool:
         """Whether the route's candidate must get no traffic; ``suspended`` tells why."""
         if route.candidate is None:
             return False
@@ -126,7 +128,7 @@ class CrashHistory:
         return reason is not None
 
     def forget(self, routes: Sequence[Route]) -> None:
-        """Keep what concerns the routes that are in force: who comes again in another role begins anew."""
+        """Keeps only records of the current routes: a release that returns in another role starts with none."""
         tried = {(route.candidate or "", candidate_of(route.rollout_id)) for route in routes}
         kept = tried | {(route.champion, CHAMPION) for route in routes}
         self._tales = {key: tale for key, tale in self._tales.items() if key in kept}

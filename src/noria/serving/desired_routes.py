@@ -1,4 +1,4 @@
-"""What is wanted: the newest route of an environment, read and never written here.
+"""Reads the desired routes: the newest route of each environment. Nothing is written here.
 
 It stands in the ledger of a project; where there is none (`noria serve`), in a file `routes.json` of the state folder.
 """
@@ -29,7 +29,7 @@ class DesiredRoutes:
         return {(r.environment, r.project): r for r in self._all() if r.environment in environments}
 
     @property
-    def alone(self) -> bool:
+    def is_standalone(self) -> bool:
         """Whether the file says what is wanted: no engine changes it."""
         return self._file.exists()
 

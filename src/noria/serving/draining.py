@@ -1,4 +1,4 @@
-"""Sending clients elsewhere without failing one: their next answer carries `Connection: close`, and they connect anew.
+"""Makes clients reconnect without failing a request: their next answer carries `Connection: close`.
 
 Closing an idle connection would be quicker, but its client may be sending a request at that moment, and would see it fail.
 """
@@ -29,7 +29,7 @@ class DrainingState(ServerState):
 
 
 def shed_connections(state: ServerState, share: float) -> int:
-    """Ask this share of the clients to connect anew; how many that are. Another worker may take them then."""
+    """Asks this share of the clients to reconnect, so that another worker may take them; returns how many."""
     connections = _staying(state.connections)
     chosen = connections[: int(share * len(connections) + 0.5)]
     end_connections(state, chosen)
@@ -37,11 +37,11 @@ def shed_connections(state: ServerState, share: float) -> int:
 
 
 async def drain_connections(state: ServerState, within_s: float) -> None:
-    """Ask every client to connect anew; returns when all are gone, or after ``within_s`` seconds."""
+    """Asks every client to reconnect; returns when all are gone, or after ``within_s`` seconds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s
     while state.connections and loop.time() < until:
-        end_connections(state, _staying(state.connections))  # one may have come in just before the door was shut
+        end_connections(state, _staying(state.connections))  # one may have connected just before the socket was closed
         await asyncio.sleep(LOOK_S)
 
 

@@ -42,8 +42,8 @@ class ServedEnvironment(msgspec.Struct):
 
 
 def fit(place: ServedEnvironment, plan: WorkerPlan) -> WorkerPlan:
-    """The plan without candidates that crash, and without releases that no route names."""
-    routes = tuple(route.without_candidate() if place.deaths.unfit(route) else route for route in plan.routes)
+    """Returns the plan without candidates that crash and without releases that no route names."""
+    routes = tuple(route.without_candidate() if place.deaths.is_unfit(route) else route for route in plan.routes)
     wanted = {digest for route in routes for digest in route_releases(route)}
     return WorkerPlan(routes, plan.releases).without(plan.releases.keys() - wanted)
 
@@ -64,7 +64,7 @@ def bind(environment: str, host: str, port: int, *, keyed: bool = False) -> sock
     """A listening socket. Raises PortInUseError, ServingError for an address that is not loopback when there are no keys."""
     if not keyed and not is_loopback(host):
         raise ServingError(
-            f"{environment}: {host} is not a loopback address, and no keys are named",
+            f"{environment}: {host} is not a loopback address, and there are no API keys",
             hint="Name a list of keys (`serving: {keys_file: ...}`, or --key-file of `noria serve`), or listen on 127.0.0.1.",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -77,7 +77,7 @@ def bind(environment: str, host: str, port: int, *, keyed: bool = False) -> sock
         listener.close()
         raise PortInUseError(
             f"{environment}: {host}:{port} cannot be listened on: {error.strerror}",
-            hint="Choose another port for this environment, or stop the program that has it.",
+            hint="Choose another port for this environment, or stop the program that uses it.",
         ) from error
     listener.setblocking(False)
     return listener

@@ -1,4 +1,4 @@
-"""Which rows of a failed call are to blame: its halves are asked again, the largest first, within bounds.
+"""Finds the rows that make a call fail: its halves are asked again, the largest first, within bounds.
 
 One row that a model cannot answer must not cost the others of its request their answers. Nor may somebody who sends many such
 rows keep the model from everybody else: so many more calls for a request, and a share of all time.

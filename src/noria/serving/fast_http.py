@@ -1,4 +1,5 @@
-"""The short way for the common request: one that came whole is answered before the parser returns, in one write.
+"""The fast path for common requests: one that arrived completely is answered before the parser returns, in one write. A request
+whose head is known is not even parsed, and is answered together with those of others (`gathering.py`).
 
 uvicorn's protocol does everything else. It makes a task, an event and several dictionaries for each request, and sends head and
 body apart, which costs a small model more than its own work. Whatever is not a whole `POST /predict` on an idle connection, or
@@ -11,6 +12,7 @@ A head has a most of bytes and fields, and each part of a request a time: `sweep
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -19,7 +21,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from noria.kernel import logs
+from noria.kernel.words import lasting
 from noria.serving.arrivals import Arrivals
+from noria.serving.gathering import Gathering, Head, Whole
 from noria.serving.http import Headers, Reply, json_reply
 from noria.serving.v2 import in_form
 
@@ -41,7 +45,7 @@ TryFast = Callable[[bytes, Headers, bytes, tuple[str, int] | None], Reply | None
 
 
 class WriteFlow(FlowControl):
-    """Nothing is read from a client that does not read its answers: they would fill the memory."""
+    """Stops reading from a client that does not read its answers, which would fill the memory."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -60,7 +64,7 @@ class WriteFlow(FlowControl):
 
 
 class _RefusedError(Exception):
-    """Raised through the parser: the connection is refused, and nothing more of it is parsed."""
+    """Stops the parser: the connection is refused, and nothing more of it is parsed."""
 
 
 class FastHttpProtocol(HttpToolsProtocol):
@@ -71,8 +75,12 @@ class FastHttpProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._try_fast: TryFast = self.app.try_fast  # the app is ours
         self._arrivals: Arrivals = self.app.arrivals
+        self._gathering: Gathering = self.app.gathering
+        self._gathered = False  # whether its request waits to be answered with those of others
+        self._slow = False  # whether the data at hand is not for the short way
+        self._learnt: Head | None = None  # of the one request of the data at hand, when it was answered well
         self._answered = False  # whether a request of the data at hand was answered
-        self._held: bytearray | None = None  # the body so far of a request that may go the short way
+        self._held: bytearray | None = None  # the body so far of a request that may take the fast path
         self._keep_alive = True
         self._heard = 0.0  # loop time of the last answer, or of the connection's beginning
         self._began: float | None = None  # loop time at which a head began that is not whole
@@ -88,7 +96,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = WriteFlow(transport)
         self._heard = self.loop.time()
-        self._arrivals.came()
+        self._arrivals.note_connection()
         if len(self.connections) > self.app.room:
             self._refuse(503, "crowded", "too many connections at once", (b"retry-after", b"1"))
             transport.close()  # at once: its descriptor is needed
@@ -98,7 +106,37 @@ class FastHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        if self._gathered:
+            self._gathering.answer()  # what came before has its answer before
+        known = self._gathering.head_of(data)
+        if known is not None and self._is_idle:
+            (head, end), self._gathered = known, True
+            self._gathering.add(Whole(self, head, data[end:], data, self.client, time.monotonic()), self.loop)
+        else:
+            self._parse(data)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing of a request is there, and an answer could be written."""
+        at_rest = self._began is None and not self._body_due and not self.pipeline and not self._is_busy
+        return at_rest and not self.flow.write_paused and not self.transport.is_closing()
+
+    def tell(self, whole: Whole, reply: Reply | None) -> None:
+        """Tell what was gathered its answer; None: it goes the long way."""
+        self._gathered = False
+        if self.transport.is_closing():
+            return
+        self.url, self._keep_alive = whole.head.path, True
+        if reply is not None:
+            self._send(reply)
+            return
+        self._slow = True
+        self._parse(whole.data)
+        self._slow = False
+
+    def _parse(self, data: bytes) -> None:
         began, due, self._body_seen, self._answered = self._began, self._body_due, False, False
+        self._learnt = None
         self._wide = began is not None or len(data) > HEAD_BYTES
         try:
             self.parser.feed_data(data)
@@ -107,19 +145,26 @@ class FastHttpProtocol(HttpToolsProtocol):
                 return
         except httptools.HttpParserError:
             if not self._deaf:
-                self._refuse(400, "bad_request", "what came is no HTTP request")
+                self._refuse(400, "bad_request", "the data is not an HTTP request")
             return
         if (began is not None and self._began is not None) or (due and self._body_due):
             self._fed = 0 if self._body_seen else self._fed + len(data)
             if self._fed > HEAD_BYTES:
                 self._refuse_head()
                 return
+        if began is None and not due:
+            self._remember(data)
         if self._held is None:
             return
         if self.transport.is_closing():
             self._held = None
         else:
-            self._go_the_long_way()  # its rest may take its time
+            self._hand_to_uvicorn()  # its rest may take its time
+
+    def _remember(self, data: bytes) -> None:
+        """Remember the head of the one request that the data was, where it was answered well."""
+        if self._learnt is not None:
+            self._gathering.remember(data, self._learnt)
 
     def _go_on_without_upgrade(self, rest: memoryview) -> bool:
         """A server that does not speak the protocol that a client would like goes on in the present one (RFC 9110, 7.8).
@@ -128,7 +173,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         """
         while True:
             if self.parser.get_method() == b"CONNECT":
-                self._refuse(405, "method", "this server is no proxy")
+                self._refuse(405, "method", "this server is not a proxy")
                 return False
             head = self._plain_head()
             self._upgrading = False
@@ -141,7 +186,7 @@ class FastHttpProtocol(HttpToolsProtocol):
                 rest = rest[stop.args[0] :]
             except httptools.HttpParserError:
                 if not self._deaf:
-                    self._refuse(400, "bad_request", "what came is no HTTP request")
+                    self._refuse(400, "bad_request", "the data is not an HTTP request")
                 return False
             else:
                 return True
@@ -161,6 +206,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.headers = []
         self._began = self.loop.time()
         self._fed = 0
+        self._learnt = None  # there is more than one
 
     def on_headers_complete(self) -> None:
         self._began = None
@@ -171,7 +217,7 @@ class FastHttpProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         self._body_due = True
-        if self._may_be_quick():
+        if self._may_take_fast_path():
             self._held, self._keep_alive = bytearray(), self.parser.should_keep_alive()
         else:
             self._begin()
@@ -190,45 +236,57 @@ class FastHttpProtocol(HttpToolsProtocol):
         if self._held is None:
             super().on_message_complete()
             return
-        reply = self._try_fast(self.url, self.headers, bytes(self._held), self.client)
+        body = bytes(self._held)
+        reply = self._try_fast(self.url, self.headers, body, self.client)
         if reply is None:
-            self._go_the_long_way()
+            self._hand_to_uvicorn()
             super().on_message_complete()
             return
         self._held = None
         self._answered = True
+        if reply.status == 200 and self._keep_alive:
+            self._learnt = Head(self.url, self.headers, len(body))
         self._send(reply)
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _may_be_quick(self) -> bool:
+    def _may_take_fast_path(self) -> bool:
         if not self.url.endswith(ENDS) or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return False
-        busy = self._answered or self.pipeline or self._busy or self.flow.write_paused
+        busy = self._slow or self._answered or self.pipeline or self._is_busy or self.flow.write_paused
         if busy or self.expect_100_continue or self.transport.is_closing():
             return False
         length = next((value for name, value in self.headers if name == b"content-length"), b"")
         return length.isdigit() and int(length[:9]) <= WHOLE_BYTES
 
     @property
-    def _busy(self) -> bool:
-        """Whether a request is being answered, the long way."""
+    def _is_busy(self) -> bool:
+        """Whether uvicorn is answering a request of this connection."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _begin(self) -> None:
-        """What uvicorn does from a message's beginning to the end of its headers."""
+        """Does what uvicorn does from a message's beginning to the end of its headers."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.headers.extend(headers)
         self.url, self.expect_100_continue = url, expects
         super().on_headers_complete()
 
-    def _go_the_long_way(self) -> None:
+    def _hand_to_uvicorn(self) -> None:
         body, self._held = self._held, None
         self._begin()
         if body:
             super().on_body(bytes(body))
+
+    def eof_received(self) -> None:
+        if self._gathered:
+            self._gathering.answer()  # who says no more may still listen
+
+    def shutdown(self) -> None:
+        if self._gathered:
+            self._gathering.answer()
+        super().shutdown()
 
     # -- what goes out
 
@@ -239,7 +297,7 @@ class FastHttpProtocol(HttpToolsProtocol):
             self._write(reply)
         self.server_state.total_requests += 1
         if self._arrivals.waiting:
-            self._arrivals.answered()
+            self._arrivals.accept_more()
         if not self._keep_alive:
             self.transport.close()
             return
@@ -255,23 +313,23 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.transport.write(b"".join(lines))
 
     def _refuse_head(self) -> None:
-        self._refuse(431, "head_too_large", f"a request's head has {HEAD_BYTES} bytes and {HEAD_FIELDS} fields at most")
+        self._refuse(431, "head_too_large", f"a request's head may have at most {HEAD_BYTES} bytes and {HEAD_FIELDS} fields")
 
     def _refuse(self, status: int, code: str, text: str, *headers: tuple[bytes, bytes]) -> None:
-        """Answer what cannot be taken, and hear no more; who is still sending can read the answer all the same.
+        """Answers with an error and reads no more; a client that is still sending can still read the answer.
 
         Where an earlier request waits for its answer, that is the last one.
         """
         alone = self._body_due and not self.pipeline  # it is the request that is under way which cannot be taken
         self._deaf, self._held, self._began, self._body_due = True, None, None, False
         self._stuck = self.loop.time()
-        self.app.refused(status)
+        self.app.count_refusal(status)
         if self.transport.is_closing():
             return
-        if self._busy and alone and not self.cycle.response_started:
+        if self._is_busy and alone and not self.cycle.response_started:
             self.cycle.disconnected = True  # whoever answers it is told that nobody listens
             self.cycle.message_event.set()
-        elif self._busy:
+        elif self._is_busy:
             self.cycle.keep_alive = False
             return
         reply = json_reply({"error": {"code": code, "message": text}}, status)
@@ -288,7 +346,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         self._heard = self.loop.time()
         self.server_state.total_requests += 1
         if self._arrivals.waiting:
-            self._arrivals.answered()
+            self._arrivals.accept_more()
         if self.transport.is_closing():
             return
         if self._began is not None:
@@ -302,28 +360,30 @@ class FastHttpProtocol(HttpToolsProtocol):
 
     # -- time
 
-    def look(self, now: float) -> None:
-        """End what takes longer than it may; ``now`` in loop time."""
+    def check_times(self, now: float) -> None:
+        """Ends connections whose time is up; ``now`` in loop time."""
+        if self._gathered:
+            return  # its answer is due in this turn
         if self.transport.is_closing() or self._deaf:
-            if not self._busy and not self._taking(now, LINGER_S if self._deaf else STALLED_S):
+            if not self._is_busy and not self._is_reading(now, LINGER_S if self._deaf else STALLED_S):
                 self.transport.abort()
-        elif self._busy:
+        elif self._is_busy:
             if not self.flow.write_paused:
                 self._stuck = None
-            elif not self._taking(now, STALLED_S):
+            elif not self._is_reading(now, STALLED_S):
                 self.transport.abort()
         elif self._began is not None:
             if now - self._began > HEAD_S:
-                self._refuse(408, "slow_head", f"the head of the request did not arrive within {HEAD_S:g} s")
+                self._refuse(408, "slow_head", f"the head of the request did not arrive within {lasting(HEAD_S)}")
         elif self.transport.get_write_buffer_size():
-            if not self._taking(now, STALLED_S):
+            if not self._is_reading(now, STALLED_S):
                 self.transport.abort()
         else:
             self._stuck = None
             if now - self._heard > self._patience():
                 self.transport.close()
 
-    def _taking(self, now: float, patience_s: float) -> bool:
+    def _is_reading(self, now: float, patience_s: float) -> bool:
         """Whether it is not too long ago that the client was seen to be stuck."""
         if self._stuck is None:
             self._stuck = now
@@ -336,12 +396,12 @@ class FastHttpProtocol(HttpToolsProtocol):
 
 
 async def sweep(connections: Collection[Any]) -> None:
-    """Look after all connections, until cancelled."""
+    """Checks the times of all connections once a second, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(LOOK_S)
         for connection in list(connections):
             try:
-                connection.look(loop.time())
+                connection.check_times(loop.time())
             except Exception as error:  # noqa: BLE001 - one connection's trouble is not that of the others
                 _log.error(f"a connection cannot be ended: {type(error).__name__}: {error}", exc_info=error)

@@ -1,4 +1,4 @@
-"""The common request, read in one go: a decoder made for the signature checks names and types while it parses.
+"""Reads common requests in one pass: a decoder made for the signature checks names and types while it parses.
 
 It answers exactly as `protocol.read` does, or not at all: whatever is unusual or wrong is left to that one, which says what is.
 """
@@ -32,8 +32,8 @@ class FastReader:
         self._names = [entry.name for entry in signature.inputs]
         optional = {name for name in (signature.key, signature.event_time) if name} | also
         self._all = [*self._names, *sorted(n for n in optional - set(self._names) if not _UNTAKEN.search(n))]
-        self._decoders = self._made(signature, _type)
-        self._ranged = self._made(signature, _within)
+        self._decoders = self._make_decoders(signature, _type)
+        self._ranged = self._make_decoders(signature, _within)
         self._texts = [i for i, entry in enumerate(signature.inputs) if entry.kind is Kind.STRING]
         self._fixed = sum(1 + name.count(":") for name in self._names)
         self._optional = [(i, 1 + self._all[i].count(":")) for i in range(len(self._names), len(self._all))]
@@ -41,7 +41,7 @@ class FastReader:
         self._key, self._event_time = signature.key, signature.event_time
         self._max_rows = max_rows
 
-    def _made(self, signature: Signature, type_of: Callable[[Input], Any]) -> Decoders:
+    def _make_decoders(self, signature: Signature, type_of: Callable[[Input], Any]) -> Decoders:
         """Of one record, and of a list of them."""
         fields: list[Any] = [(f"f{i}", type_of(entry)) for i, entry in enumerate(signature.inputs)]
         fields += [(f"f{i}", Any, msgspec.UNSET) for i in range(len(fields), len(self._all))]
@@ -54,9 +54,9 @@ class FastReader:
 
         None when `protocol.read` must look at the body, or a number lies outside what training saw, or beyond float32.
         """
-        return self._decoded(body, self._ranged)
+        return self._decode(body, self._ranged)
 
-    def _decoded(self, body: bytes, decoders: Decoders) -> list[tuple[Any, ...]] | None:
+    def _decode(self, body: bytes, decoders: Decoders) -> list[tuple[Any, ...]] | None:
         if b"\\" in body:
             return None  # an escape may hide that a name came twice
         try:
@@ -69,7 +69,7 @@ class FastReader:
 
     def read(self, body: bytes) -> PredictionRequest | None:
         """What `protocol.read` makes of the body; None when that one must look at it."""
-        rows = self._decoded(body, self._decoders)
+        rows = self._decode(body, self._decoders)
         if rows is None:
             return None
         columns = {name: list(values) for name, values in zip(self._names, zip(*rows, strict=True), strict=False)}
@@ -97,7 +97,7 @@ class FastReader:
 
 
 class LazyRecords(Sequence[dict[str, Any]]):
-    """Records, made one by one when somebody asks: hardly anybody does."""
+    """Records, made one by one when accessed, which is rare."""
 
     def __init__(self, names: list[str], rows: list[tuple[Any, ...]]) -> None:
         self._names = names

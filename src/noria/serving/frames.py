@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 LIMIT_BYTES = 64 * 1024 * 1024
+OVER = "over"  # a host's last message has it: what it did not answer until then it was not asked, or did not read
 _LENGTH = struct.Struct("!I")
 
 

@@ -1,4 +1,4 @@
-"""The golden rows of a bundle, asked of the model that was just loaded from it."""
+"""Checks a freshly loaded model against the golden rows of its bundle."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def ask(bundle: Bundle, predict: Predict, told: Told = lambda step: None) -> Non
     try:
         golden = msgspec.json.decode((bundle.folder / GOLDEN).read_bytes(), type=Golden)
     except msgspec.DecodeError as error:
-        raise ServingError(f"its golden rows are not understood: {error}", where=str(bundle.folder / GOLDEN)) from error
+        raise ServingError(f"its golden rows cannot be read: {error}", where=str(bundle.folder / GOLDEN)) from error
     found = []
     for number, row in enumerate(golden.rows()):
         told(f"golden row {number}")
         found.append(_answer(bundle.signature, predict, row))
     reason = judge.compare(golden, found)
     if reason.outcome is not Outcome.PASS:
-        raise ServingError(f"it does not answer as it did when it was packaged: {reason.text}")
+        raise ServingError(f"its answers differ from those at packaging: {reason.text}")
 
 
 def _answer(signature: Signature, predict: Predict, row: dict[str, list[Any]]) -> Any:

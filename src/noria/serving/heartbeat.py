@@ -1,4 +1,4 @@
-"""What a worker says of itself once a second: how busy it was, and how late its loop came to what waited."""
+"""A worker's report once a second: how busy it was, and how late its event loop ran."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pulse(msgspec.Struct, frozen=True):
     wait_ms: float
     heard_at: float  # seconds, monotonic, of whoever heard it
 
-    def seen(self, now: float) -> Pulse:
+    def as_of(self, now: float) -> Pulse:
         """As it looks at ``now``: a worker that is silent for long is busy with one thing, and everything else waits."""
         late_s = now - self.heard_at - EVERY_S
         return self if late_s < EVERY_S else Pulse(1.0, max(self.wait_ms, late_s * 1000), self.heard_at)

@@ -75,11 +75,15 @@ class HostedModel:
         self._signature = bundle.signature
         frames = msgspec.convert(bundle.manifest.frames, python_model.TableKinds)
         self._rows_of = python_model.rows_of
-        self._model = python_model.PythonModel(_unpickle(bundle), _features(bundle), bundle.signature, frames)
+        tables = python_model.load_tables({name: bundle.folder / one.file for name, one in bundle.manifest.also.items()})
+        features = python_model.bind_features(_features(bundle), bundle.manifest.feature_params, tables)
+        self._model = python_model.PythonModel(_unpickle(bundle), features, bundle.signature, frames)
 
     def warm(self) -> None:
-        """Answer one made-up row, so that the first request does not pay for what the first call sets up. It proves
-        nothing: the row is no real one, and what the project's code thinks of it does not matter."""
+        """Predicts one made-up row, so that the first request does not pay for the first call's set-up.
+
+        It proves nothing: the row is not real, and the result is ignored.
+        """
         row = {i.name: [_middle(i)] for i in self._signature.inputs}
         for _ in range(3):
             with contextlib.suppress(BaseException):
@@ -87,7 +91,7 @@ class HostedModel:
 
     def predict(self, columns: dict[str, list[Any]], n: int) -> list[Any]:
         """A float per row (regression) or a row of probabilities; of a model that decides itself its class's place besides."""
-        found: list[Any] = self._model.said(self._rows_of(columns, self._signature)).tolist()
+        found: list[Any] = self._model.served_answers(self._rows_of(columns, self._signature)).tolist()
         return found
 
 
@@ -136,7 +140,7 @@ class SealedLoader(SourceFileLoader):
 
 
 def enter(bundle: Bundle, copy: Path) -> None:
-    """Make the sealed tree this interpreter's world: a copy of it, in which the code may leave what it likes."""
+    """Changes into a copy of the sealed tree, to which the code may write."""
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ.setdefault("NUMBA_CACHE_DIR", f"{tempfile.gettempdir()}/noria-{os.urandom(8).hex()}")
     if (bundle.folder / CODE).is_dir():
@@ -155,7 +159,7 @@ def enter(bundle: Bundle, copy: Path) -> None:
 
 
 class ModelThread:
-    """The one thread that calls the project's code, and its bounded queue.
+    """The thread that calls the project's code, and its bounded queue.
 
     ``together``: what waits is answered in one call, as far as it is there already: nothing waits for company.
     ``on_end`` is called once that thread takes no more: what waits then is sent back, for the next process to answer.
@@ -175,7 +179,7 @@ class ModelThread:
         self._jobs: queue.Queue[HostRequest] = queue.Queue(QUEUE_LIMIT)
         threading.Thread(target=self._work, name="predict", daemon=True).start()
 
-    def hangs(self) -> bool:
+    def is_hanging(self) -> bool:
         """Whether the thread is in a call that nobody has been waiting for since HANG_S seconds."""
         return time.monotonic() > self._until + HANG_S
 
@@ -191,7 +195,7 @@ class ModelThread:
     def _work(self) -> None:
         try:
             while not self._ended:
-                jobs = self._waiting(self._jobs.get())
+                jobs = self._next_batch(self._jobs.get())
                 now = time.monotonic()
                 jobs = [job for job in jobs if now < job.until]  # nobody waits for the others any more
                 self._until = max((job.until for job in jobs), default=math.inf)
@@ -205,7 +209,7 @@ class ModelThread:
                     job.answer(_again(job))
             self._on_end()
 
-    def _waiting(self, first: HostRequest) -> list[HostRequest]:
+    def _next_batch(self, first: HostRequest) -> list[HostRequest]:
         """The first job, with those behind it that one call can take."""
         jobs, rows = [first], first.n
         while rows < self._most:
@@ -224,11 +228,11 @@ class ModelThread:
             if len(some) == 1 or failed > HALVED:
                 for job in some:
                     job.answer(_again(job) if self._ended else self._reply(job))
-            elif not self._replied_together(some):
+            elif not self._answer_together(some):
                 failed += 1
                 waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
 
-    def _replied_together(self, jobs: list[HostRequest]) -> bool:
+    def _answer_together(self, jobs: list[HostRequest]) -> bool:
         """Answer all in one call; False when it fails."""
         if self._ended:
             return False
@@ -252,13 +256,13 @@ class ModelThread:
                 return {"id": job.number, "ok": True, "values": self._model.predict(job.columns, job.n)}
             except Exception as error:  # noqa: BLE001 - whatever the project's code raises is an answer
                 failed = {"id": job.number, "ok": False, "error": explain(error, self._root)}
-            return failed | self._told_apart(job) if job.apart and job.n > 1 and self._together else failed
+            return failed | self._answer_apart(job) if job.apart and job.n > 1 and self._together else failed
         except BaseException as error:  # noqa: BLE001 - a panic or an exit: an answer too, and the last one
             self._ended = True
             _log.error(f"{type(error).__name__} ended this host", exc_info=error)
             return {"id": job.number, "ok": False, "error": f"{explain(error, self._root)}; that ended the host process"}
 
-    def _told_apart(self, job: HostRequest) -> dict[str, Any]:
+    def _answer_apart(self, job: HostRequest) -> dict[str, Any]:
         """The rows of a failed request that have an answer all the same; nothing where none has."""
 
         def ask(start: int, stop: int) -> list[Any]:
@@ -269,12 +273,15 @@ class ModelThread:
 
 
 def _again(job: HostRequest) -> dict[str, Any]:
-    """It was not asked: this process ends, and the next one can answer it."""
+    """The reply to a request that was not tried: this process ends, and the next one can answer it."""
     return {"id": job.number, "ok": False, "again": True, "error": "the host process ends"}
 
 
 async def serve(make: Callable[[Callable[[], object]], ModelThread], socket: Path, ready: Callable[[], object]) -> int:
-    """Answer connections until the parent ends, or the desk does; the exit code. ``make`` gets what a desk calls at its end."""
+    """Answers connections until the parent or the model thread ends; returns the exit code.
+
+    ``make`` gets what a desk calls at its end.
+    """
     loop, over, writers = asyncio.get_running_loop(), asyncio.Event(), set[asyncio.StreamWriter]()
 
     def ended() -> None:
@@ -302,14 +309,17 @@ async def serve(make: Callable[[Callable[[], object]], ModelThread], socket: Pat
         server = await asyncio.start_unix_server(connected, name, limit=frames.LIMIT_BYTES)
     ready()
     parent = os.getppid()
-    while os.getppid() == parent and not over.is_set() and not desk.hangs():  # braces to the belt of PR_SET_PDEATHSIG
+    while os.getppid() == parent and not over.is_set() and not desk.is_hanging():  # braces to the belt of PR_SET_PDEATHSIG
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), LOOK_S)
     server.close()
-    if desk.hangs():
+    if desk.is_hanging():
         _log.error("a call does not end, and nobody waits for it any more")
+    if over.is_set():
+        for writer in writers:
+            _write(writer, frames.pack({frames.OVER: True}))
     await _flushed(writers)
-    return CODE_ENDED if over.is_set() or desk.hangs() else 0
+    return CODE_ENDED if over.is_set() or desk.is_hanging() else 0
 
 
 def _write(writer: asyncio.StreamWriter, packed: bytes) -> None:
@@ -391,7 +401,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _say(ready_fd: int, error: str | None = None) -> int:
-    """Tell the parent that requests may come, or why they may not."""
+    """Tells the parent that this host is ready, or why not."""
     with contextlib.suppress(OSError):
         os.write(ready_fd, json.dumps({"error": error} if error else {"ok": True}).encode() + b"\n")
         os.close(ready_fd)

@@ -1,4 +1,4 @@
-"""The host processes of hosted releases: one each, started again when they die, ended when no route names them."""
+"""The host processes of hosted releases: one for each, restarted when it dies, ended when no route names it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from noria.kernel import logs, names
 from noria.kernel.errors import ServingError
+from noria.kernel.words import lasting
 from noria.serving.child_process import PROVE, Backoff, send_signal, spawn
 from noria.serving.preflight import ending
 from noria.serving.worker_start import LINE_LIMIT
@@ -61,12 +62,12 @@ class Host:
         finally:
             os.close(theirs)
         try:
-            await self._hear(ours, self.process, patience_s)
+            await self._wait_until_ready(ours, self.process, patience_s)
         except BaseException:  # cancelled, too: no host stays behind
             await _end(self.process)
             raise
 
-    async def _hear(self, pipe: int, process: asyncio.subprocess.Process, patience_s: float) -> None:
+    async def _wait_until_ready(self, pipe: int, process: asyncio.subprocess.Process, patience_s: float) -> None:
         """Wait for its first word, a line. A process that the project's code forked may hold the pipe open for longer."""
         said = asyncio.StreamReader(LINE_LIMIT)
         protocol = asyncio.StreamReaderProtocol(said)
@@ -74,11 +75,11 @@ class Host:
         try:
             word = await asyncio.wait_for(said.readline(), patience_s)
         except TimeoutError as error:
-            raise ServingError(f"it did not load and answer its golden rows within {patience_s:g} s") from error
+            raise ServingError(f"it did not load and answer its golden rows within {lasting(patience_s)}") from error
         finally:
             transport.close()
         if not word:
-            raise ServingError(f"it ends the host process that loads it: {ending(await process.wait())}")
+            raise ServingError(f"it ended the host process that loaded it: {ending(await process.wait())}")
         answer = json.loads(word)
         if "error" in answer:
             raise ServingError(answer["error"])
@@ -91,12 +92,12 @@ class Host:
             assert ended is not None
             code = await ended.wait()
             told = logs.facts(host=self.socket.name, code=code)
-            _log.warning(f"host {self.socket.name} ended with {code}; starting it again", extra=told)
+            _log.warning(f"host {self.socket.name} ended with {code}; restarting it", extra=told)
             self._on_end(code)
             while self.process is ended:  # also when no process could be started: it ended once
-                await asyncio.sleep(backoff.died())
+                await asyncio.sleep(backoff.next_pause_s())
                 with contextlib.suppress(ServingError, OSError):  # said in the log by the host; tried again
-                    backoff.born()
+                    backoff.note_start()
                     await self._launch(BACK_S)
 
 
@@ -133,7 +134,7 @@ class Hosts:
         self._starting = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     async def ensure(self, digest: str, patience_s: float | None = None) -> Path:
-        """The socket of the release's host, started if need be. Raises ServingError."""
+        """Returns the socket of the release's host, starting the host if needed. Raises ServingError."""
         async with self._starting[digest]:  # it may be tried while a route begins to name it
             if digest not in self._hosts:
                 socket = self._state / "serving" / f"host-{names.short(digest)}.sock"

@@ -21,6 +21,7 @@ from noria.kernel.errors import (
     TooLargeError,
     TooOftenError,
 )
+from noria.kernel.words import lasting
 
 Scope = dict[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
@@ -38,7 +39,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class GoneError(Exception):
-    """The client left before its body was whole; there is nobody to answer."""
+    """The client left before its body was complete; there is nobody to answer."""
 
 
 class Reply(msgspec.Struct, frozen=True):  # one is made for each answer
@@ -66,7 +67,7 @@ def error_reply(error: NoriaError) -> Reply:
 
 
 def _advice(error: NoriaError, status: int) -> tuple[tuple[bytes, bytes], ...]:
-    """What a client may go by: when to come again, how to say who it is."""
+    """Headers that advise the client: when to retry, how to authenticate."""
     if isinstance(error, TooOftenError):
         return ((b"retry-after", b"%d" % math.ceil(error.wait_s)),)
     if status == 408:
@@ -84,7 +85,7 @@ def method_reply(allowed: tuple[str, ...]) -> Reply:
 
 def internal_reply(number: str) -> Reply:
     return json_reply(
-        {"error": {"code": "internal", "message": f"an error of ours; the server's log has it under {number}"}}, 500
+        {"error": {"code": "internal", "message": f"an internal error; the server's log has it under {number}"}}, 500
     )
 
 
@@ -145,7 +146,7 @@ async def _body(receive: Receive, declared: int | None, limit_bytes: int) -> byt
             if message.get("more_body", False) or message["type"] != "http.request":
                 body = await _rest(receive, message, limit_bytes)
     except TimeoutError as error:
-        raise SlowBodyError(f"the body did not arrive within {BODY_SECONDS:g} s") from error
+        raise SlowBodyError(f"the body did not arrive within {lasting(BODY_SECONDS)}") from error
     if len(body) > limit_bytes:
         raise _too_large(limit_bytes)
     return body
@@ -181,7 +182,7 @@ async def _rest(receive: Receive, message: dict[str, Any], limit_bytes: int) -> 
 
 
 async def _discard(receive: Receive) -> None:
-    """Read on for a while: a client that is still sending would see a reset instead of the answer."""
+    """Keeps reading for a while: a client that is still sending would see a reset instead of the answer."""
     seen = 0
     try:
         async with asyncio.timeout(BODY_SECONDS / 2):

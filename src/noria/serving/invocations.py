@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
+from noria.kernel.words import plural
 from noria.models.signature import Signature
 from noria.serving import protocol
 from noria.serving.problems import NAME_LENGTH
@@ -25,9 +26,9 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
         raise BadBodyError("params are not offered", hint="The release's parameters were fixed when it was trained.")
     unknown = next((name for name in value if name not in (form, "params", "signature_name")), None)
     if unknown is not None:
-        raise BadBodyError(f"{unknown[:NAME_LENGTH]!r} is not known beside {form}", hint=SHAPE)
+        raise BadBodyError(f"{unknown[:NAME_LENGTH]!r} is not allowed beside {form}", hint=SHAPE)
     names = [entry.name for entry in signature.inputs]
-    records = _split(value[form], names) if form == "dataframe_split" else _rows(value[form], form, names)
+    records = _split(value[form], names) if form == "dataframe_split" else _rows(value[form], form, names, max_rows)
     if not records:
         raise SignatureError(f"{form} has no rows")
     if len(records) > max_rows:
@@ -49,10 +50,10 @@ def _split(value: Any, names: list[str]) -> list[Record]:
     return _records_from_rows(data, columns, "dataframe_split.data")
 
 
-def _rows(value: Any, form: str, names: list[str]) -> list[Record]:
+def _rows(value: Any, form: str, names: list[str], max_rows: int) -> list[Record]:
     """A list of records, of rows in the order of the inputs, or of the one input's values; or columns."""
     if type(value) is dict and form != "dataframe_records":
-        return _records_from_columns(value, form)
+        return _from_columns(value, form, max_rows)
     if type(value) is not list:
         raise BadBodyError(f"{form} must be a list of rows", hint=SHAPE)
     kinds = set(map(type, value))
@@ -68,15 +69,13 @@ def _rows(value: Any, form: str, names: list[str]) -> list[Record]:
 def _records_from_rows(rows: list[Any], names: list[str], where: str) -> list[Record]:
     for index, row in enumerate(rows):
         if type(row) is not list or len(row) != len(names):
-            raise SignatureError(f"{where}[{index}] must be a list of {len(names)} values")
+            raise SignatureError(f"{where}[{index}] must be a list of {plural(len(names), 'value')}")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _records_from_columns(value: Record, form: str) -> list[Record]:
+def _from_columns(value: Record, form: str, max_rows: int) -> list[Record]:
     """``{"a": [1, 2], "b": [3, 4]}``, or one row as ``{"a": 1, "b": 3}``."""
-    lengths = {len(column) if type(column) is list else -1 for column in value.values()}
-    if lengths == {-1}:
-        return [value]
-    if len(lengths) != 1 or -1 in lengths:
+    kinds = {type(column) is list for column in value.values()}
+    if len(kinds) != 1:
         raise SignatureError(f"{form} must hold columns of one length, or one value for each input")
-    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+    return protocol.records_from_columns(value, max_rows, form) if kinds == {True} else [value]

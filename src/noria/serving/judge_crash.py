@@ -1,4 +1,7 @@
-"""Is a release to blame for processes that died, and must it go? Deaths are facts; who kills a process by hand blames nobody."""
+"""Judges whether a release caused the deaths of processes and must be replaced.
+
+A process killed by hand counts against no release.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import signal
 from collections.abc import Sequence
 
 from noria.kernel.verdict import Outcome, Reason
+from noria.kernel.words import lasting
 from noria.serving.crash_record import Crashes
 
 CANDIDATE_DEATHS = 2  # of processes that a candidate was running in: one may be chance
@@ -23,12 +27,12 @@ def is_crash(code: int, out_of_memory: bool) -> bool:
 
 
 def burst(times_s: Sequence[float]) -> int:
-    """The most deaths within any ``WINDOW_S`` seconds; ``times_s`` ascend."""
+    """Returns the most deaths within any ``WINDOW_S`` seconds; ``times_s`` ascend."""
     return max((sum(begun <= at <= begun + WINDOW_S for at in times_s) for begun in times_s), default=0)
 
 
 def of_candidate(crashes: Crashes | None) -> Reason | None:
-    """Why a candidate gets no more traffic, or None."""
+    """Returns why a candidate gets no more traffic, or None."""
     if crashes is None or crashes.deaths < CANDIDATE_DEATHS:
         return None
     text = f"it crashed {crashes.deaths} processes ({crashes.how})"
@@ -36,8 +40,11 @@ def of_candidate(crashes: Crashes | None) -> Reason | None:
 
 
 def of_champion(crashes: Crashes | None, fit_previous: bool) -> Reason | None:
-    """Why a champion gives way to the release before it, or None. ``fit_previous``: there is one, and it is not barred."""
+    """Returns why a champion is replaced by the previous release, or None.
+
+    ``fit_previous``: there is one, and it is not barred.
+    """
     if crashes is None or crashes.burst < CHAMPION_DEATHS or not fit_previous:
         return None
-    text = f"it crashed {crashes.burst} processes within {WINDOW_S:g} s ({crashes.how})"
+    text = f"it crashed {crashes.burst} processes within {lasting(WINDOW_S)} ({crashes.how})"
     return Reason("environment.crash_loop", text, Outcome.FAIL, {"deaths": crashes.deaths, "burst": crashes.burst})

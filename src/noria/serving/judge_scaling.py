@@ -1,4 +1,4 @@
-"""Shall an environment of the model server have another number of workers?
+"""Judges whether an environment of the model server needs another number of workers.
 
 Busy is the share of wall time that a worker's process had the CPU (its numeric libraries use one thread: 1.0 is all it can do).
 Wait is how late a timer of the worker fires, on average: what a request waits before the worker looks at it.
@@ -21,6 +21,7 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
+from noria.kernel.words import lasting
 from noria.kernel.workers import Workers
 
 UP_BUSY, UP_S = 0.75, 5.0
@@ -66,7 +67,7 @@ class ScalingDecision(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """``2 -> 3 workers: busy 0.87 of the time over 5 s (more than 0.75); a request waits 8 ms``."""
-        measured = f"busy {self.busy:.2f} of the time over {self.window_s:g} s"
+        measured = f"busy {self.busy:.2f} of the time over {lasting(self.window_s)}"
         wait = f"a request waits {self.wait_ms:.0f} ms"
         step = f"{self.before} -> {self.size} workers: "
         match self.rule:
@@ -78,13 +79,13 @@ class ScalingDecision(msgspec.Struct, frozen=True):
                 would = self.busy * self.before / self.size
                 return f"{step}{measured}; {self.size} would be busy {would:.2f} (less than {DOWN_BUSY:g})"
             case ScalingRule.FULL:
-                return f"stays at {self.before} workers: {measured}, and {self.most} is the most that is allowed"
+                return f"stays at {self.before} workers: {measured}, and {self.most} is the maximum"
             case ScalingRule.CAPPED:
                 return f"stays at {self.before} workers: {measured}, and the machine has no core for another"
 
 
 def ceiling(bounds: Workers, cores: float) -> int:
-    """The most workers that this machine can keep busy, never fewer than the least that are wanted."""
+    """The most workers that this machine can keep busy, and at least the configured minimum."""
     return max(bounds.least, min(bounds.most, math.ceil(cores)))
 
 
@@ -94,7 +95,7 @@ def workers_needed(load: float) -> float:
 
 
 def decide(now: float, history: Sequence[LoadSample], size: int, bounds: Workers, cores: float) -> ScalingDecision | None:
-    """Another number of workers, with its reason, or None. ``history`` is in order of time."""
+    """Returns another number of workers with its reason, or None. ``history`` is in order of time."""
     present = _present(history, size)
     most = ceiling(bounds, cores)
     more = _more(now, present, size, most)

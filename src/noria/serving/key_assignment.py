@@ -1,4 +1,4 @@
-"""Which release a key has in a rollout, and which keys were counted: requests of one key are no independent evidence.
+"""Assigns keys to releases in a rollout, and remembers which keys were counted: requests of one key are not independent evidence.
 
 A key falls into one of 65,536 buckets by a keyed hash; a bucket belongs to the candidate from some share on, and stays its own as
 the share grows. What is randomised is the bucket, so each is counted once in a rollout: by the first request of any of its keys.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from noria.kernel import logs
 from noria.kernel.errors import NoriaError
-from noria.storage.disk import full_disk
+from noria.storage.disk import full_disk, whole_file
 
 _log = logs.get_logger("noria.serving")
 
@@ -88,16 +88,9 @@ def _is(path: Path, name: bytes) -> bool:
 
 def _begin(path: Path, name: bytes) -> None:
     """A new file in the old one's place, whole and with all of its blocks: a write into a mapped hole could end the process."""
-    fresh = path.with_name(f"{path.name}.new")
-    try:
-        with open(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, SIZE_BYTES)
-            file.write(name)
-            file.flush()
-        fresh.rename(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+    with whole_file(path, 0o600, fleeting="the marks in it are not synced either") as file:
+        os.posix_fallocate(file.fileno(), 0, SIZE_BYTES)
+        file.write(name)
 
 
 def _name(rollout_id: str) -> bytes:

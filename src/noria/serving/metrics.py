@@ -1,4 +1,4 @@
-"""Prometheus text (exposition format 0.0.4), right over all workers of the environment."""
+"""Prometheus text (exposition format 0.0.4) over all workers of the environment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COUNTERS: tuple[
     ("noria_predictions_dropped_total", "Answered rows that are not in the prediction log.", "reason", SharedCounters.dropped),
     (
         "noria_shadow_total",
-        "Requests that another release was to score too, by what came of it.",
+        "Requests that the other release was to score too, by outcome.",
         "result",
         SharedCounters.shadows,
     ),
@@ -73,14 +73,14 @@ def _latency(each: Each) -> Iterable[str]:
 
 def _log(counts: SharedCounters, label: str) -> Iterable[str]:
     name = "noria_worker_logs_deleted_total"
-    yield from _head(name, "counter", "Segments of the log, of all projects, that somebody deleted while workers wrote them.")
+    yield from _head(name, "counter", "Segments of the log, of all projects, that were deleted while workers wrote them.")
     yield f"{name}{{{label}}} {counts.logs_deleted()}"
 
 
 def _arms(counts: SharedCounters, label: str, routes: Sequence[Route]) -> Iterable[str]:
     if not routes:
         return
-    yield from _head("noria_route_requests_total", "counter", "Requests assigned to each arm of the present route revision.")
+    yield from _head("noria_route_requests_total", "counter", "Requests assigned to each arm of the current route revision.")
     tallies = counts.tallies()
     for route in routes:
         champion, candidate = tallies.get(route.tally_key, (Tally(), Tally()))
@@ -101,9 +101,9 @@ def _usage(label: str, usage: Mapping[str, Any]) -> Iterable[str]:
         return
     for name, key, text in (
         ("noria_workers", "workers", "Worker processes that accept connections."),
-        ("noria_workers_wanted", "wanted", "Workers that the present load needs, as a fraction; an autoscaler may sum it."),
+        ("noria_workers_wanted", "wanted", "Workers that the current load needs, as a fraction; an autoscaler may sum it."),
         ("noria_worker_busy_ratio", "busy", "The share of wall time that a worker had the CPU, mean of the workers."),
-        ("noria_worker_wait_seconds", "wait_s", "How long a request waits until a worker looks at it, where that is longest."),
+        ("noria_worker_wait_seconds", "wait_s", "How long a request waits until a worker handles it, for the slowest worker."),
     ):
         yield from _head(name, "gauge", text)
         yield f"{name}{{{label}}} {usage[key]:.6g}"

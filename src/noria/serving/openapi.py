@@ -20,7 +20,7 @@ _OUTPUTS: dict[Output, dict[str, Any]] = {
 _TYPES = {Kind.STRING: "string", Kind.NUMBER: "number", Kind.INTEGER: "integer", Kind.BOOLEAN: "boolean"}
 
 # JSON Schema has no words for lists of one length
-COLUMNS = 'The records may come by column as well, in lists of one length: {"columns": {"a": [1, 2], "b": [3, 4]}}.'
+COLUMNS = 'Records may also be sent by column, in lists of equal length: {"columns": {"a": [1, 2], "b": [3, 4]}}.'
 
 
 class ApiPlace(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ def document(signature: Signature | None, single: bool = False, here: ApiPlace =
     schemas = {"Record": record, "Predictions": _predictions(signature), "Feedback": _feedback(signature), "Error": _error()}
     own = {
         "/predict": _post("Predict records", _body("Record", "records", COLUMNS), "200", "Predictions"),
-        "/feedback": _post("Tell the outcome of earlier predictions", _body("Feedback", "feedback"), "202", "Recorded"),
+        "/feedback": _post("Record labels for earlier predictions", _body("Feedback", "feedback"), "202", "Recorded"),
         "/invocations": _post("Predict rows, as MLflow's scoring server does", _invocations(), "200", "Invoked"),
         "/openapi.json": _get("This description"),
         "/": _get("What is served"),
@@ -63,7 +63,7 @@ def document(signature: Signature | None, single: bool = False, here: ApiPlace =
 
 
 def _add_access_rules(made: dict[str, Any], here: ApiPlace) -> dict[str, Any]:
-    """The description with what the door asks for: a key, and patience."""
+    """Adds the access rules to the description: API key and rate limit."""
     refusals = ({"401": "The API key is missing or not known"} if here.keyed else {}) | (
         {"429": "More requests than the rate allows"} if here.limited else {}
     )
@@ -105,9 +105,9 @@ def _predictions(signature: Signature | None) -> dict[str, Any]:
     if signature is not None:
         row |= {name: _OUTPUTS[output] for name, output in signature.task.definition.outputs.items()}
     names = {"type": "array", "items": {"type": "string"}}
-    row["outside"] = names | {"description": "Inputs whose values lie outside what training saw; absent when there are none"}
+    row["outside"] = names | {"description": "Inputs with values outside the training range; absent when there are none"}
     answered = {"type": "object", "properties": row, "required": ["id", "prediction"]}
-    lacking = _ref("Error") | {"description": "In place of a row that has no answer, where others of its request have"}
+    lacking = _ref("Error") | {"description": "In place of a row that has no answer, when other rows of the request have one"}
     properties = {
         "predictions": {"type": "array", "items": {"anyOf": [answered, lacking]}},
         "release": {"type": "string"},
@@ -188,7 +188,7 @@ def _post(summary: str, body: dict[str, Any], status: str, schema: str) -> dict[
             "415": "A Content-Encoding that is not offered",
             "422": "Columns or labels are wrong",
             "503": "No release can answer",
-            "507": "No room for the record; nothing was answered",
+            "507": "No disk space for the prediction log; nothing was answered",
         }.items()
     }
     good = {status: {"description": summary, "content": _json(_ref(schema))}}

@@ -19,7 +19,7 @@ _REFUSALS = {
     "413": "Too many rows or bytes",
     "415": "A Content-Encoding that is not offered",
     "503": "No release can answer",
-    "507": "No room for the record; nothing was answered",
+    "507": "No disk space for the prediction log; nothing was answered",
 }
 
 
@@ -78,7 +78,10 @@ def _answer() -> dict[str, Any]:
     entry = _object({"name": _TEXT, "shape": _SHAPE, "datatype": {"enum": list(v2_tensors.DATATYPES)}})
     entry["properties"] |= {"data": {"type": "array"}, "parameters": _PARAMETERS}
     outputs = {"type": "array", "items": entry}
-    told = "failed: the rows without an answer, as 1,4; untold: rows that were not told from such. Their data are null, or NaN"
+    told = (
+        "failed: the rows without an answer, as 1,4; untold: rows that could not be told apart from failing ones. "
+        "Their data are null or NaN"
+    )
     parameters = _PARAMETERS | {"description": told}
     answer = _object({"model_name": _TEXT, "model_version": _TEXT, "parameters": parameters, "outputs": outputs})
     answer["properties"] |= {"id": _TEXT}

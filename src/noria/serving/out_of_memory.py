@@ -1,4 +1,4 @@
-"""Processes that the kernel ended for want of memory (Linux): to whoever waited for one it is a SIGKILL like any other."""
+"""Detects processes that the kernel ended because memory ran out (Linux), which otherwise looks like any SIGKILL."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class OutOfMemory:
-    """Processes that the kernel killed for want of memory, by the counter of this process's control group (Linux)."""
+    """Counts the kernel's out-of-memory kills, by the counter of this process's control group (Linux)."""
 
     def __init__(self, counters: tuple[Path, ...] | None = None) -> None:
         self._counters = _counters() if counters is None else counters
         self._seen = self._read()
 
-    def struck(self) -> bool:
-        """Whether a kill came that was not asked about yet. One answer for each."""
+    def take_kill(self) -> bool:
+        """Whether there was a kill that was not taken yet; takes it."""
         if self._read() <= self._seen:
             return False
         self._seen += 1

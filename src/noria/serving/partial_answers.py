@@ -16,7 +16,7 @@ from noria.serving.protocol import PredictionRequest
 from noria.serving.router import WHOLE, PartlyAnswered, RouterAnswer
 
 CODE = "no_answer"
-UNTOLD = "this row was not told from others of its request that fail: send it by itself, or with fewer"
+UNTOLD = "this row could not be told apart from failing rows of its request: send it alone, or with fewer rows"
 
 
 def answered_part(ask: PredictionRequest, answered: RouterAnswer) -> tuple[PredictionRequest, RouterAnswer]:

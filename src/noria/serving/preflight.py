@@ -1,4 +1,4 @@
-"""What the server tree knows of releases that were tried: a compiled release is probed once, before a worker loads it."""
+"""The preflight check: a compiled release is probed once, before a worker loads it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.kernel.errors import ServingError
+from noria.kernel.words import lasting
 from noria.serving.child_process import send_signal, spawn
 
 PROBE_S = 60.0  # to verify, load and answer the golden rows
@@ -26,14 +27,14 @@ class Proofs:
         self._proven: set[str] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def of(self, digests: list[str], patience_s: float = PROBE_S) -> dict[str, str]:
-        """Try those that are not proven; digest -> reason of those that must not be served."""
+    async def prove(self, digests: list[str], patience_s: float = PROBE_S) -> dict[str, str]:
+        """Probes releases that are not proven yet; returns digest -> reason for those that must not be served."""
         wanted = [digest for digest in digests if digest not in self._proven]
         outcomes = await asyncio.gather(*(self._try(digest, patience_s) for digest in wanted))
         return {digest: why for digest, why in zip(wanted, outcomes, strict=True) if why}
 
     def forget(self) -> None:
-        """Try each again that is asked for."""
+        """Forgets what was proven, so that releases are probed again."""
         self._proven.clear()
 
     async def _try(self, digest: str, patience_s: float) -> str:
@@ -62,7 +63,7 @@ async def probe(state: Path, folder: Path, digest: str, patience_s: float = PROB
         try:
             lines = await asyncio.wait_for(asyncio.to_thread(said.readlines), patience_s)
         except TimeoutError:
-            raise ServingError(f"it did not load and answer its golden rows within {patience_s:g} s") from None
+            raise ServingError(f"it did not load and answer its golden rows within {lasting(patience_s)}") from None
         finally:
             await _end(process)  # before the pipe is closed: a thread may still read it
     _judge(lines, process.returncode or 0)
@@ -85,7 +86,7 @@ def _judge(lines: list[bytes], code: int) -> None:
     if "error" in answer:
         raise ServingError(answer["error"])
     if not answer:
-        raise ServingError(f"it ends the process that tries it: {ending(code)} at: {last}")
+        raise ServingError(f"it ended the process that tried it: {ending(code)} at: {last}")
 
 
 def ending(code: int) -> str:

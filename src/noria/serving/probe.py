@@ -1,5 +1,5 @@
 """The probe: `python -m noria.serving.probe STATE BUNDLE DIGEST WORD_FD`. It does what a worker would do with a compiled release,
-in a process whose end harms nobody: verify, load, answer the golden rows, read requests.
+in a process that may crash safely: verify, load, answer the golden rows, read requests.
 
 On WORD_FD it says what it is about to do, one line each, and at last one JSON document: ``{"ok": true}`` or ``{"error": ...}``.
 A probe that ends without that document was ended by the release.
@@ -47,7 +47,7 @@ def try_out(state: Path, folder: Path, digest: str, told: golden_rows.Told) -> N
 
 
 def be_the_first_to_go() -> None:
-    """When memory runs out while the probe loads, the kernel ends the probe and no worker (Linux)."""
+    """Makes the kernel end the probe rather than a worker when memory runs out (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

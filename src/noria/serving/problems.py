@@ -1,4 +1,4 @@
-"""What is wrong with a request, in words that stay short and cost little, however much is wrong."""
+"""Collects what is wrong with a request, in a message that stays short however much is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Problems:
         return self.count > 0
 
     @property
-    def enough(self) -> bool:
+    def is_full(self) -> bool:
         """Whether there is no sense in looking further."""
         return self.count >= COUNTED
 
@@ -33,7 +33,7 @@ class Problems:
         if len(self.texts) < SHOWN:
             self.texts.append(text())
 
-    def before(self, others: Problems) -> Problems:
+    def followed_by(self, others: Problems) -> Problems:
         """These, and then the others."""
         both = Problems()
         both.texts, both.count = [*self.texts, *others.texts][:SHOWN], self.count + others.count
@@ -43,7 +43,7 @@ class Problems:
         told, more = "; ".join(self.texts), self.count - len(self.texts)
         if not more:
             return told
-        return f"{told}; and {'at least ' if self.enough else ''}{more} more"
+        return f"{told}; and {'at least ' if self.is_full else ''}{more} more"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

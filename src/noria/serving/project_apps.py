@@ -1,4 +1,4 @@
-"""Several projects behind one address: each has its application, and paths say whose request it is.
+"""Several projects behind one address: each has its application, and the path selects the project.
 
 `/v2/models/NAME/...` and `/NAME/predict`, `/NAME/feedback`, `/NAME/openapi.json` always work. Where one project is served, as
 mostly, `/predict` and the others are its own; where several are, they are told apart by name only.
@@ -6,7 +6,7 @@ mostly, `/predict` and the others are its own; where several are, they are told 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from noria.kernel import descriptors
@@ -14,6 +14,7 @@ from noria.kernel.errors import NoriaError, ServingError, UnknownTargetError
 from noria.serving.access_control import Peer
 from noria.serving.app import App
 from noria.serving.arrivals import Arrivals
+from noria.serving.gathering import Gathering, Whole
 from noria.serving.http import Headers, Receive, Reply, Scope, Send
 from noria.serving.router import RouteTable
 
@@ -33,11 +34,13 @@ class Apps:
         self._draining = False
         self.room = descriptors.for_connections()  # the most connections
         self.arrivals = Arrivals()
+        self.gathering = Gathering(self._answer_all)
         self._waiting: dict[str, Mapping[str, str]] = {}  # by project: those whose release does not answer yet
-        self._introduce()
+        self._link_apps()
 
     def serve(self, tables: Iterable[RouteTable]) -> None:
         """One table for each project; none at all: nothing is served."""
+        self.gathering.forget()
         named = {table.route.project: table for table in tables if table.route is not None} or {"": RouteTable()}
         free = [app for name, app in self._apps.items() if name not in named]
         apps = {name: self._apps.get(name) or (free.pop() if free else self._make()) for name in sorted(named)}
@@ -45,17 +48,17 @@ class Apps:
             app.table = named[name]
             app.draining = self._draining
         self._apps = apps
-        self._introduce()
+        self._link_apps()
 
     def try_out(self, table: RouteTable) -> None:
         """Make what serving by a table takes, and let go of it."""
         self._make().table = table
 
-    def refused(self, status: int) -> None:
+    def count_refusal(self, status: int) -> None:
         """Count an answer to what was no request."""
-        self._first.refused(status)
+        self._first.count_refusal(status)
 
-    def wait_for(self, waiting: Iterable[Mapping[str, str]]) -> None:
+    def set_waiting(self, waiting: Iterable[Mapping[str, str]]) -> None:
         """The projects that are wanted here and not served yet: which release (``release``), and ``why``."""
         self._waiting = {one["project"]: one for one in waiting}
 
@@ -66,12 +69,12 @@ class Apps:
         return [app.table for app in self._apps.values()]
 
     def drain(self) -> None:
-        """Say at `/health/ready` that the end is near."""
+        """Reports at `/health/ready` that this process is about to end."""
         self._draining = True
         for app in self._apps.values():
             app.draining = True
 
-    def tell(self, usage: Mapping[str, Any]) -> None:
+    def set_usage(self, usage: Mapping[str, Any]) -> None:
         """What the parent measured of the processes."""
         for app in self._apps.values():
             app.usage = dict(usage)
@@ -81,12 +84,25 @@ class Apps:
         found = self._short.get(path)
         return found[0].try_fast(found[1], headers, body, peer) if found is not None else None
 
+    def _answer_all(self, wholes: Sequence[Whole]) -> Sequence[Reply | None]:
+        """As `try_fast` for each of them; heads of paths that are no more are forgotten."""
+        if len(self._apps) == 1:
+            return self._first.try_all(wholes)
+        by_app: dict[App, list[int]] = {}
+        for place, whole in enumerate(wholes):
+            by_app.setdefault(self._short[whole.head.path][0], []).append(place)
+        found: list[Reply | None] = [None] * len(wholes)
+        for app, places in by_app.items():
+            for place, reply in zip(places, app.try_all([wholes[place] for place in places]), strict=True):
+                found[place] = reply
+        return found
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            app, path = self._whose(scope["path"])
+            app, path = self._find_app(scope["path"])
         except NoriaError as error:
             app, path = self._first, scope["path"]
-            scope["refusal"] = error  # said behind the door: nobody learns names without a key
+            scope["refusal"] = error  # only after the access check: names are not shown without a key
         scope["inner"] = path
         await app(scope, receive, send)
 
@@ -94,7 +110,7 @@ class Apps:
     def _first(self) -> App:
         return next(iter(self._apps.values()))
 
-    def _introduce(self) -> None:
+    def _link_apps(self) -> None:
         """Tell the applications of each other, and note where whole requests may be answered at once."""
         alone = len(self._apps) == 1
         self._short = {}
@@ -118,7 +134,7 @@ class Apps:
             told = "; ".join(f"{one['project']} {one['release']}: {one['why']}" for one in mine)
             raise ServingError(f"no release answers yet: {told}")
 
-    def _whose(self, path: str) -> tuple[App, str]:
+    def _find_app(self, path: str) -> tuple[App, str]:
         """The application that a path is for, and its path there. Raises UnknownTargetError."""
         _, first, *rest = (*path.split("/"), "")
         self._demand_served(path, first)

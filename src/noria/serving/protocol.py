@@ -1,4 +1,4 @@
-"""What clients may say, and how they are answered. Bytes in, checked columns out; nothing here knows HTTP or processes."""
+"""Requests and answers: bytes in, checked columns out. Nothing here knows HTTP or processes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def read(value: Any, signature: Signature, also: frozenset[str], max_rows: int) 
     """
     names = {i.name for i in signature.inputs}
     if isinstance(value, dict) and value.keys() == {"columns"} and "columns" not in names:
-        value = _records_from_columns(value["columns"], max_rows)
+        value = records_from_columns(value["columns"], max_rows)
     return ask_of(records_of(value, "records", max_rows, plain="records" in names), signature, also)
 
 
@@ -101,20 +101,20 @@ def ask_of(records: list[Record], signature: Signature, also: frozenset[str]) ->
     return PredictionRequest(records, found, keys(records, signature.key), event_times(records, signature.event_time))
 
 
-def _records_from_columns(value: Any, max_rows: int) -> list[Record]:
+def records_from_columns(value: Any, max_rows: int, where: str = "columns") -> list[Record]:
     """``{"a": [1, 2], "b": [3, 4]}`` as records. Raises BadBodyError, SignatureError, TooLargeError."""
     if not isinstance(value, dict):
-        raise BadBodyError(f"'columns' must be an object of lists, not {_name(value)}")
+        raise BadBodyError(f"'{where}' must be an object of lists, not {_name(value)}")
     for name, values in value.items():
         if type(values) is not list:
-            raise BadBodyError(f"columns.{name[:80]} must be a list, not {_name(values)}")
+            raise BadBodyError(f"{where}.{name[:80]} must be a list, not {_name(values)}")
     lengths = {name: len(values) for name, values in value.items()}
     longest, shortest = max(lengths, key=lengths.__getitem__, default=""), min(lengths, key=lengths.__getitem__, default="")
     if lengths and lengths[longest] > max_rows:
         raise TooLargeError(f"{lengths[longest]} records are more than {max_rows}", hint="Send them in several requests.")
     if lengths and lengths[longest] != lengths[shortest]:
-        found = f"columns.{longest[:80]} has {lengths[longest]} values, columns.{shortest[:80]} has {lengths[shortest]}"
-        raise SignatureError(f"columns must be of one length: {found}")
+        found = f"{where}.{longest[:80]} has {lengths[longest]} values, {where}.{shortest[:80]} has {lengths[shortest]}"
+        raise SignatureError(f"{where} must hold columns of one length: {found}")
     return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 
@@ -129,19 +129,19 @@ def columns(records: Sequence[Record], signature: Signature, also: frozenset[str
             if spec.kind is Kind.INTEGER:
                 values = list(map(whole, values))
             _look(spec, values, problems)
-            if problems.enough:
+            if problems.is_full:
                 break
         table[name] = values
     expected = len(signature.inputs)
     if any(len(record) != expected for record in records) or problems:
-        problems = _unknown(records, signature, also).before(problems)
+        problems = _unknown(records, signature, also).followed_by(problems)
     if problems:
         raise refusal(problems, signature)
     return table
 
 
 def _acceptable(spec: Input, values: list[Any]) -> bool:
-    """The common case, quickly: every type is right and every number is in range."""
+    """The fast check of the common case: every type is right and every number is in range."""
     types = set(map(type, values))
     if spec.nullable:
         types.discard(NoneType)
@@ -159,7 +159,7 @@ def _look(spec: Input, values: list[Any], problems: Problems) -> None:
     """Note what is wrong with a column's values."""
     accepted = _ACCEPTED[spec.kind] | ({NoneType} if spec.nullable else set())
     for index, value in enumerate(values):
-        if problems.enough:
+        if problems.is_full:
             return
         if type(value) not in accepted or (type(value) is int and not -(2**63) <= value < 2**63):
             problems.add(partial(_problem, spec, index, value))
@@ -183,7 +183,7 @@ def _unknown(records: Sequence[Record], signature: Signature, also: frozenset[st
         for name in record:
             if name not in known and name not in also:
                 problems.add(partial(_not_an_input, index, name, known))
-        if problems.enough:
+        if problems.is_full:
             break
     return problems
 
@@ -193,7 +193,7 @@ def _not_an_input(index: int, name: str, known: Iterable[str]) -> str:
 
 
 def refusal(problems: Problems, signature: Signature) -> SignatureError:
-    """The first few problems, how many more there are, and what the inputs are."""
+    """Returns the error with the first few problems, the number of others, and the inputs."""
     return SignatureError(
         str(problems), hint="The inputs are: " + render_names([f"{i.name} ({i.kind})" for i in signature.inputs])
     )

@@ -1,4 +1,4 @@
-"""How often one caller asked, over all workers: a table in a memory-mapped file, of a size that no number of callers changes.
+"""Rate limits over all workers: a memory-mapped table whose size does not depend on the number of callers.
 
 The generic cell rate algorithm (ITU-T I.371, 1993, the virtual scheduling form): one number for each caller, the time at which
 its budget is whole again. Workers write without a lock: two that meet in the same microsecond may let one request more through.

@@ -1,4 +1,4 @@
-"""What serving a release needs beside its model: whoever loads one makes all of it once, before a route names the release."""
+"""Rehearses serving a release: builds once what serving needs beside the model, before a route names the release."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rehearse(release: LoadedRelease, max_rows: int) -> None:
         msgspec.json.encode(v2_messages.metadata(release.project, ["v0"], release.signature, release.platform))
     except Exception as error:  # whatever breaks here would break in each worker that is to serve it
         why = error.message if isinstance(error, NoriaError) else f"{type(error).__name__}: {error}"
-        raise ServingError(f"no request can be read for it: {why}") from error
+        raise ServingError(f"requests to it cannot be read: {why}") from error
 
 
 def _read_example(table: RouteTable, release: LoadedRelease, max_rows: int) -> None:

@@ -1,5 +1,5 @@
 """The replay: `python -m noria.serving.replay WORD_FD`. It asks champion and candidate the newest logged requests, one after
-another, in a process of its own: what a candidate breaks here serves nobody.
+another, in a separate process: a candidate that breaks here harms no client.
 
 The order comes as JSON on stdin. On WORD_FD it says, a line each, whose turn it is (CHAMPION or CANDIDATE), what is known so far
 (``{"partial": ...}``) and at last ``{"facts": ...}`` or ``{"error": ...}``: whoever reads can blame an end, and keep a part.
@@ -221,7 +221,7 @@ def requests(log: Path, order: ReplayOrder, champion: Bundle) -> tuple[list[Pred
     if rows or not missing:
         return rows, "nothing was logged yet"
     shown = ", ".join(sorted(missing)[:3])
-    return [], f"the logged requests lack inputs ({shown}): they are redacted, or were not asked for then"
+    return [], f"the logged requests lack inputs ({shown}): they are redacted, or were not inputs then"
 
 
 async def _load(order: ReplayOrder, bundle: Bundle, stack: AsyncExitStack) -> LoadedRelease:

@@ -1,4 +1,4 @@
-"""What came of sending logged requests to a candidate and to the champion, one after another, apart from the server."""
+"""The result of a replay: logged requests sent to candidate and champion, one after another, outside the server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHAMPION, CANDIDATE = "champion", "candidate"  # whose turn it is, as the proces
 
 
 class ReplayOrder(msgspec.Struct, frozen=True):
-    """What a replay is to do; releases by their digest."""
+    """The order for a replay; releases by their digest."""
 
     state: str  # folder
     project: str

@@ -1,4 +1,4 @@
-"""Which releases of an environment answer requests, and in what shares."""
+"""A route: which releases of an environment answer requests, and in what shares."""
 
 from __future__ import annotations
 

@@ -24,5 +24,5 @@ def read_routes(file: Path) -> list[Route] | None:
 
 
 def write_routes(file: Path, routes: list[Route]) -> None:
-    """Whole or not at all. Raises OSError."""
+    """Whole or not at all. Raises StoreError."""
     write_whole(file, msgspec.json.format(msgspec.json.encode(routes), indent=1))

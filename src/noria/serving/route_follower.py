@@ -1,4 +1,4 @@
-"""Bring what is wanted into force, each project's route by itself: none waits for the release of another."""
+"""Applies the desired routes, each project's independently: none waits for another project's release."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FollowerActions(Generic[Loaded]):
         self._closed = False
 
     def aim(self, wanted: dict[Key, Route], again: bool = False) -> None:
-        """Begin what is due, and break off what is not wanted any more: a rollback does not wait for a candidate that hangs."""
+        """Starts applying new routes and cancels outdated ones: a rollback does not wait for a candidate that hangs."""
         self._wanted = wanted
         for key, work in self._works.items():
             if wanted.get(key) != work.route and not work.firm and self._broken.get(key, 0) < OVERTAKEN:
@@ -58,14 +58,14 @@ class FollowerActions(Generic[Loaded]):
                 self._begin(key, route)
 
     def coming(self, environment: str) -> Iterator[Route]:
-        """The routes of an environment that are on their way."""
+        """Returns the routes of an environment that are being applied."""
         return (work.route for key, work in self._works.items() if key[0] == environment)
 
     def routes(self) -> list[Route]:
         return [work.route for work in self._works.values()]
 
     async def settled(self, environment: str | None = None) -> None:
-        """Until nothing is on its way (in this environment) that was begun."""
+        """Waits until every route (of this environment) that was started is applied."""
         while works := [work.task for key, work in self._works.items() if environment in (None, key[0])]:
             await asyncio.wait(works)
 
@@ -91,7 +91,7 @@ class FollowerActions(Generic[Loaded]):
             _log.debug(f"{key[1]} answers in {key[0]} by revision {work.route.revision} of its route", extra=told)
         except Exception as error:  # noqa: BLE001 - whatever it was, other routes are followed on; this one when it changes
             told = logs.facts(environment=key[0], project=key[1])
-            _log.error(f"{key[1]} in {key[0]} cannot be followed", exc_info=error, extra=told)
+            _log.error(f"{key[1]} in {key[0]} cannot be applied", exc_info=error, extra=told)
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         work = self._works.pop(key)

@@ -1,7 +1,6 @@
-"""Who answers: the champion, or for a share of requests the candidate, with the champion behind it.
-
-In probation the champion is new, and the release before stands behind it. Of a share of requests the other release is to score
-what it did not answer (`shadow`), once the answer has left.
+"""Routes requests to the champion or, for a share of them, to the candidate with the champion as fallback. On probation the
+champion is new, and the previous release is its fallback. Of a share of requests the other release is to score what it did not
+answer (`shadow`), once the answer has left.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 
 from noria.kernel.access import MAX_ROWS
 from noria.kernel.errors import NoAnswerError, NoriaError, RequestError
+from noria.kernel.words import lasting
 from noria.serving import protocol
 from noria.serving.counts import SharedCounters, is_on_probation
 from noria.serving.fast_reader import FastReader, reader
@@ -29,18 +29,18 @@ from noria.serving.runtime import AGAIN_S, Answers, AwayError, BeyondModelError,
 
 _UNMARKED = nullcontext()
 T = TypeVar("T")
-CHAMPION_DEADLINE_S = 30.0  # nobody stands behind the champion: it gets the time that a client would wait
+CHAMPION_DEADLINE_S = 30.0  # the champion has no fallback: it gets the time that a client would wait
 
 
 BACK_S = 10.0  # its host process gets this long to be there again before a request is refused
 
 
 class WaitsError(NoriaError):
-    """Who answers in the champion's place has to be waited for."""
+    """The fallback's answer has to be waited for."""
 
 
 class PartlyAnswered(msgspec.Struct, frozen=True):
-    """The rows of a request that have no answer, while others have."""
+    """Some rows of a request have no answer, while others have."""
 
     failed: Sequence[int] = ()
     untold: Sequence[int] = ()  # not told from those that fail: there are too many
@@ -53,7 +53,7 @@ WHOLE = PartlyAnswered()
 
 
 class RouteTable(msgspec.Struct, frozen=True):
-    """One applied route and its loaded releases. Requests hold the table they began with."""
+    """An applied route with its loaded releases. Requests keep the table they began with."""
 
     route: Route | None = None
     champion: LoadedRelease | None = None
@@ -116,7 +116,7 @@ class Router:
             None
         )  # a drawn request that the champion failed
 
-    def draws(self, route: Route) -> bool:
+    def is_drawn(self, route: Route) -> bool:
         """Whether a request is one that the other release is to score too."""
         return self._chance() < route.shadow
 
@@ -129,9 +129,9 @@ class Router:
         route, at_once = table.route, drawn is not None
         assert route is not None
         if drawn is None:
-            drawn = table.other is not None and self.draws(route)
+            drawn = table.other is not None and self.is_drawn(route)
         started = time.monotonic()
-        tried, counted = self._assigned(table, route, ask) if table.candidate is not None else (False, True)
+        tried, counted = self._assign(table, route, ask) if table.candidate is not None else (False, True)
         if table.candidate is not None and tried:
             answered = await self._by_candidate(table, route, table.candidate, ask, started, counted)
         elif table.probation:
@@ -142,7 +142,7 @@ class Router:
             return replace(answered, other=table.champion if answered.release is table.candidate else table.other)
         return answered
 
-    def _assigned(self, table: RouteTable, route: Route, ask: PredictionRequest) -> tuple[bool, bool]:
+    def _assign(self, table: RouteTable, route: Route, ask: PredictionRequest) -> tuple[bool, bool]:
         """Whether a request goes to the candidate, and whether it is evidence.
 
         By chance; or by the key of its first row, and then the first of a bucket is evidence. Without a key there, by chance
@@ -156,8 +156,8 @@ class Router:
         place = bucket(route.rollout_id or "", key)
         return place < route.share * BUCKETS, table.seen.first(place)
 
-    async def pinned(self, release: LoadedRelease, version: str, ask: PredictionRequest) -> RouterAnswer:
-        """The answer of a release that the client named: not routed, no evidence for either arm. Raises NoAnswerError."""
+    async def answer_pinned(self, release: LoadedRelease, version: str, ask: PredictionRequest) -> RouterAnswer:
+        """Answers with the release that the client named: not routed, and no evidence for either arm. Raises NoAnswerError."""
         started = time.monotonic()
         answers, lacking = await self._last_answers(release, version, ask)
         return RouterAnswer(answers, release, version, "pinned", time.monotonic() - started, lacking=lacking)
@@ -185,7 +185,7 @@ class Router:
         counted when it is too late, as the candidate's are: else where both hang the candidate alone would seem to fail. So is
         one that lacks rows."""
         pairs = is_shadow_only(table)
-        overdue = self._overdue(table, route, started) if counted and not pairs else None
+        overdue = self._watch_deadline(table, route, started) if counted and not pairs else None
         failed = False
         try:
             answered = await self._champion_answers(table, route, ask, started, "champion")
@@ -204,7 +204,7 @@ class Router:
         self._count(route, False, started, error=error, counted=counted and not pairs and in_time)
         return answered
 
-    def _overdue(self, table: RouteTable, route: Route, started: float) -> _Overdue | None:
+    def _watch_deadline(self, table: RouteTable, route: Route, started: float) -> _Overdue | None:
         """None where nobody waits for the champion, or there is nobody to compare it with."""
         if table.candidate is None or table.champion is None or table.champion.runtime.immediate:
             return None
@@ -221,7 +221,7 @@ class Router:
         except (ReleaseFailed, TimeoutError) as error:
             self._complain(champion.digest, why(error, f"no answer within {route.deadline_ms:g} ms"))
             if at_once and table.previous is not None and not table.previous.runtime.immediate:
-                raise WaitsError("the release before answers later") from error
+                raise WaitsError("the previous release answers later") from error
             return await self._previous_answers(table, route, ask, started)
         seconds = self._count(route, True, started)
         return RouterAnswer(answers, champion, route.champion_version, "champion", seconds)
@@ -234,11 +234,11 @@ class Router:
         try:
             with self._counts.at_work if previous.runtime.immediate else _UNMARKED:
                 columns = columns_for(previous, table, ask)
-                answers, lacking = await self._apart(previous, columns, len(ask.records), until)
+                answers, lacking = await self._answer_rows_apart(previous, columns, len(ask.records), until)
         except (ReleaseFailed, RequestError, TimeoutError) as error:
-            self._complain(previous.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
+            self._complain(previous.digest, why(error, f"no answer within {lasting(CHAMPION_DEADLINE_S)}"))
             self._count(route, True, started)  # neither answers: that says nothing of one against the other
-            self._counts.of(route.project).unanswered(len(ask.records))
+            self._counts.of(route.project).count_unanswered(len(ask.records))
             raise no_answer_error(route.champion_version, len(ask.records)) from error
         both = (time.monotonic() - begun) * 1000 > route.deadline_ms  # too late as well, had it been asked to score
         # Where pairs are dropped, failures of the old release alone are not seen: then those of the new one alone count neither.
@@ -253,14 +253,16 @@ class Router:
         answers, lacking = await self._last_answers(champion, route.champion_version, ask)
         return RouterAnswer(answers, champion, route.champion_version, variant, time.monotonic() - started, lacking=lacking)
 
-    async def _apart(self, release: LoadedRelease, columns: Columns, n: int, until: float) -> tuple[Answers, PartlyAnswered]:
+    async def _answer_rows_apart(
+        self, release: LoadedRelease, columns: Columns, n: int, until: float
+    ) -> tuple[Answers, PartlyAnswered]:
         """The answers of a release that nobody stands behind, as far as there are any: a row that fails costs no other its."""
         try:
             return await asked(release, columns, n, until, apart=True), WHOLE
         except PartlyError as error:
             self._complain(release.digest, error.message)
             lacking = PartlyAnswered(error.failed, error.untold)
-            self._counts.of(release.project).unanswered(len(lacking))
+            self._counts.of(release.project).count_unanswered(len(lacking))
             return error.answers, lacking
 
     async def _last_answers(self, release: LoadedRelease, version: str, ask: PredictionRequest) -> tuple[Answers, PartlyAnswered]:
@@ -268,11 +270,11 @@ class Router:
         began = time.monotonic()
         while True:
             try:
-                return await self._apart(release, ask.columns, len(ask.records), began + CHAMPION_DEADLINE_S)
+                return await self._answer_rows_apart(release, ask.columns, len(ask.records), began + CHAMPION_DEADLINE_S)
             except (ReleaseFailed, TimeoutError) as error:
                 if not isinstance(error, AwayError) or time.monotonic() > began + BACK_S:
-                    self._complain(release.digest, why(error, f"no answer within {CHAMPION_DEADLINE_S:g} s"))
-                    self._counts.of(release.project).unanswered(len(ask.records))
+                    self._complain(release.digest, why(error, f"no answer within {lasting(CHAMPION_DEADLINE_S)}"))
+                    self._counts.of(release.project).count_unanswered(len(ask.records))
                     raise no_answer_error(version, len(ask.records)) from error
             await asyncio.sleep(AGAIN_S)
 
@@ -280,7 +282,7 @@ class Router:
         """The seconds since ``started``."""
         seconds = time.monotonic() - started
         if counted:
-            self._counts.tally(route.tally_key, candidate, error, seconds * 1000 > route.slow_ms)
+            self._counts.count_arm(route.tally_key, candidate, error, seconds * 1000 > route.slow_ms)
         return seconds
 
 
@@ -354,7 +356,7 @@ def why(error: BaseException, late: str) -> str:
 
 
 def describe(table: RouteTable) -> dict[str, Any]:
-    """What `GET /` says."""
+    """The answer of `GET /`."""
     route = table.route
     if route is None or table.champion is None:
         return {"release": None}

@@ -36,7 +36,7 @@ READY_S = 1.0  # the same where somebody asks for the health
 
 
 class ReleaseFailed(NoriaError):
-    """A release raised, broke, or answered with something that is not a number; the router decides what follows."""
+    """A release raised an error, crashed, or did not answer with a number; the router decides what follows."""
 
 
 class PartlyError(ReleaseFailed):
@@ -54,15 +54,15 @@ class HostLostError(ReleaseFailed):
 
 
 class AwayError(HostLostError):
-    """The release was not asked: its host process is just being started again."""
+    """The release was not asked: its host process is being restarted."""
 
 
 class BeyondModelError(SignatureError):
-    """A number is larger than what a compiled model computes with: the request's trouble, not the release's."""
+    """A number is too large for the compiled model: the request's fault, not the release's."""
 
 
 class Runtime(Protocol):
-    """What the router needs of a release. ``immediate``: up to INLINE_ROWS rows are answered without waiting."""
+    """The interface of a loaded release. ``immediate``: up to INLINE_ROWS rows are answered without waiting."""
 
     immediate: bool
 
@@ -129,7 +129,7 @@ class OnnxRuntime:
     def _run(self, columns: Columns, n: int) -> Answers:
         try:
             with np.errstate(over="ignore"):  # a number beyond float32 is told to the client, not to the log
-                fed = self._fed(columns, n)
+                fed = self._feed(columns, n)
             if self.single and any(np.isinf(values).any() for values in fed.values() if values.dtype == np.float32):
                 _demand_single(columns)
             raw = self._session.run(self._outputs, fed)[0]
@@ -145,18 +145,18 @@ class OnnxRuntime:
         except (BeyondModelError, PartlyError):
             raise
         except ReleaseFailed as error:
-            found = tell_apart(n, partial(self._some, columns), self._retry_budget)
+            found = tell_apart(n, partial(self._run_part, columns), self._retry_budget)
             if not found.answered:
                 raise
             raise PartlyError(error.message, found.answers, found.failed, found.untold) from error
 
-    def _some(self, columns: Columns, start: int, stop: int) -> Answers:
+    def _run_part(self, columns: Columns, start: int, stop: int) -> Answers:
         try:
             return self._run({name: values[start:stop] for name, values in columns.items()}, stop - start)
         except PartlyError as error:
             return error.answers
 
-    def _fed(self, columns: Columns, n: int) -> dict[str, Any]:
+    def _feed(self, columns: Columns, n: int) -> dict[str, Any]:
         if not self.matrix:
             return {name: feed(columns[name]) for name, feed in self._feeds}
         rows = np.array([columns[name] for name in self._names], dtype=np.float64)  # None becomes NaN
@@ -312,7 +312,7 @@ class HostedRuntime:
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(until - time.monotonic()):
-                writer = await self._connected()
+                writer = await self._connect()
                 if writer.is_closing():  # the host has just ended, and the reading task was not told yet
                     raise ConnectionResetError("it ended")
                 writer.write(frames.pack({"id": number, "columns": columns, "n": n, "until": until, "apart": apart}))
@@ -329,7 +329,7 @@ class HostedRuntime:
         while True:
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    await self._connected()
+                    await self._connect()
                 return
             except OSError as error:
                 if time.monotonic() + AGAIN_S > until:
@@ -340,7 +340,7 @@ class HostedRuntime:
         """Whether the host takes connections."""
         try:
             async with asyncio.timeout(READY_S):
-                return not (await self._connected()).is_closing()
+                return not (await self._connect()).is_closing()
         except OSError:
             return False
 
@@ -349,9 +349,9 @@ class HostedRuntime:
             self._reading.cancel()
         if self._writer is not None:
             self._writer.close()
-        self._lost("the release was unloaded")
+        self._fail_waiting("the release was unloaded")
 
-    async def _connected(self) -> asyncio.StreamWriter:
+    async def _connect(self) -> asyncio.StreamWriter:
         async with self._connecting:
             if self._writer is None:
                 link = connect(self._path, 1.0)
@@ -361,14 +361,19 @@ class HostedRuntime:
             return self._writer
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        error: Callable[[str], HostLostError] = HostLostError
         try:
             while True:
-                self._deliver(await frames.read(reader))
+                message = await frames.read(reader)
+                if frames.OVER in message:
+                    error = AwayError  # the next process can answer what this one did not
+                else:
+                    self._deliver(message)
         except (EOFError, OSError, ValueError, msgspec.DecodeError):
             if self._writer is writer:
                 self._writer = None
             writer.close()
-            self._lost("the host process ended")
+            self._fail_waiting("the host process ended", error)
 
     def _deliver(self, message: dict[str, Any]) -> None:
         answer = self._waiting.get(message["id"])
@@ -379,20 +384,20 @@ class HostedRuntime:
         elif message.get("again"):
             answer.set_exception(AwayError(str(message["error"])))
         elif "failed" in message:
-            answer.set_exception(self._partly(message))
+            answer.set_exception(self._make_partly_error(message))
         else:
             answer.set_exception(ReleaseFailed(str(message["error"])))
 
-    def _partly(self, message: dict[str, Any]) -> ReleaseFailed:
+    def _make_partly_error(self, message: dict[str, Any]) -> ReleaseFailed:
         try:
             return make_partly_error(message["values"], message["failed"], message["untold"], message["error"], self._width)
         except ReleaseFailed as error:
             return error
 
-    def _lost(self, why: str) -> None:
+    def _fail_waiting(self, why: str, error: Callable[[str], HostLostError] = HostLostError) -> None:
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(HostLostError(why))
+                answer.set_exception(error(why))
 
 
 class LoadedRelease:

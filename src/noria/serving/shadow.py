@@ -1,4 +1,4 @@
-"""What another release makes of requests that it did not answer, once the answer has left.
+"""Scores requests with the release that did not answer them, after the answer has left.
 
 Nobody waits for it: what it says, or that it fails, is written to a log of its own (`predictions.records.Shadow`) and, where such
 pairs are evidence, counted. What comes faster than it can be scored is dropped and counted as that.
@@ -91,8 +91,8 @@ class ShadowScorer:
         self._take(_ShadowRequest(table, table.route, ask, None, table.other))
 
     def _take(self, pair: _ShadowRequest) -> None:
-        if self.full():
-            self._counts.of(pair.route.project).shadowed("dropped")
+        if self.is_full():
+            self._counts.of(pair.route.project).count_shadow("dropped")
             return
         loop = asyncio.get_running_loop()
         if pair.other.runtime.immediate and pair.rows <= INLINE_ROWS:
@@ -104,12 +104,12 @@ class ShadowScorer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether what comes now is dropped."""
         return len(self._queue) + len(self._tasks) >= WAITING
 
-    def rest(self) -> None:
-        """Finish the segment in hand: nothing is to be scored for now. It may be called from a thread."""
+    def finish_segment(self) -> None:
+        """Finishes the current segment, as nothing is to be scored for now. May be called from a thread."""
         with self._making:
             log, self._log = self._log, None
         if log is not None:
@@ -118,8 +118,8 @@ class ShadowScorer:
     def close(self) -> None:
         """At the end of the worker: what still waits is dropped."""
         for _ in range(len(self._queue) + len(self._tasks)):
-            self._counts.shadowed("dropped")
-        self.rest()
+            self._counts.count_shadow("dropped")
+        self.finish_segment()
 
     def _next(self) -> None:
         """One at a time, so that whoever asks meanwhile waits for one at most."""
@@ -140,7 +140,7 @@ class ShadowScorer:
             outputs = protocol.answerer(pair.other.signature)(answers)
         except (ReleaseFailed, RequestError, TimeoutError) as failed:
             if isinstance(failed, BeyondModelError) or (isinstance(failed, RequestError) and pair.table.probation):
-                self._counts.of(pair.route.project).shadowed(
+                self._counts.of(pair.route.project).count_shadow(
                     "dropped"
                 )  # hostile input, or columns that only the old release needs: nobody's failure
                 return
@@ -149,18 +149,18 @@ class ShadowScorer:
         seconds = time.monotonic() - began
         self._count(pair, error is not None, seconds)
         written = pair.answered is None or self._write(_record(pair, pair.answered, outputs, seconds, error))
-        self._counts.of(pair.route.project).shadowed(("failed" if error else "scored") if written else "dropped")
+        self._counts.of(pair.route.project).count_shadow(("failed" if error else "scored") if written else "dropped")
 
     def _count(self, pair: _ShadowRequest, error: bool, seconds: float) -> None:
         """As evidence, where pairs are that: of a shadow step both arms, in probation that of the release before."""
-        tally, key, slow_ms = self._counts.tally, pair.route.tally_key, pair.route.slow_ms
+        tally, key, slow_ms = self._counts.count_arm, pair.route.tally_key, pair.route.slow_ms
         if is_shadow_only(pair.table):
             took = pair.answered.seconds if pair.answered is not None else 0.0
             failed = pair.answered is None or late(pair.route, took)
             tally(key, candidate=False, error=failed, slow=took * 1000 > slow_ms)
             tally(key, candidate=True, error=error, slow=seconds * 1000 > slow_ms)
             if failed and error:
-                self._counts.both_failed(key)
+                self._counts.count_both_failed(key)
         elif pair.table.probation:
             tally(key, candidate=False, error=error, slow=seconds * 1000 > slow_ms)
 
@@ -174,7 +174,7 @@ class ShadowScorer:
         except (OSError, NoriaError) as error:
             if not self._told:
                 told = logs.facts(environment=self._environment)
-                _log.error(f"what another release says is not written down: {error}", extra=told)
+                _log.error(f"shadow answers cannot be recorded: {error}", extra=told)
             self._told = True
             return False
         self._told = False

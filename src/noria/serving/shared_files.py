@@ -1,4 +1,4 @@
-"""Files that a running server shares with its processes, made again where somebody deleted them."""
+"""Restores files that a running server shares with its processes and somebody deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mend(
     for name, (group, counters) in environments.items():
         yield from _mend_environment(state, name, group, counters, limited)
     for digest in hosts.start_unreachable_again():
-        yield f"the socket of {digest[:12]}'s host was deleted: it is started again"
+        yield f"the socket of {digest[:12]}'s host was deleted: the host is restarted"
 
 
 def _mend_environment(state: Path, name: str, group: WorkerPool, counters: SharedCounters, limited: bool) -> Iterator[str]:
@@ -28,7 +28,7 @@ def _mend_environment(state: Path, name: str, group: WorkerPool, counters: Share
         counts.create(path)
         counters.reopen(path)
         group.tell("recount")
-        yield f"{path} was deleted: it is made again with what it held"
+        yield f"{path} was deleted: it is restored with its contents"
     if limited and not rate_limits.rates_path(state, name).exists():
         rate_limits.create(rate_limits.rates_path(state, name))
-        yield f"{rate_limits.rates_path(state, name)} was deleted: a worker that starts counts anew"
+        yield f"{rate_limits.rates_path(state, name)} was deleted: new workers start counting from zero"

@@ -1,4 +1,4 @@
-"""Standard error that cannot take a server down: on a full disk its words are lost, and the server goes on."""
+"""Makes standard error safe: on a full disk, messages are lost and the server continues."""
 
 from __future__ import annotations
 

@@ -41,13 +41,14 @@ from noria.serving.shared_files import mend
 from noria.serving.usage import WorkerUsage
 from noria.serving.worker_pool import WorkerPlan, WorkerPool, route_releases
 from noria.serving.worker_start import Start
+from noria.storage.disk import clear_unfinished, write_whole
 from noria.storage.rotating_files import rotate_inherited
 
 _log = logs.get_logger("noria.serving")
 
 BEAT_S = 1.0
-POLL_S = 0.5  # a nudge that got lost is made good after this long
-STOP_S = 12.0  # workers get this long to finish what they began
+POLL_S = 0.5  # a lost notification is made up for after this long
+STOP_S = 12.0  # workers get this long to finish requests
 LINE_LIMIT = 65536
 GRACE_S = (
     3.0  # at the start, connections queue for so long; then what is ready answers, and for the rest is said what it waits for
@@ -71,7 +72,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Supervisor:
-    """Composition and control flow; the parts know nothing of each other."""
+    """Wires the parts of the server tree, which know nothing of each other, and holds the control flow."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -86,11 +87,11 @@ class Supervisor:
         self._decisions = Decisions(options.state / "serving" / "scaling.json")
         self._scaling: list[asyncio.Task[None]] = []
         self._hopeless = ""  # why no worker starts, where nobody brings another release
-        self._stumbled = ""  # what kept it from following the routes last
+        self._stumbled = ""  # why the routes could not be read last time
         self._control: asyncio.Server | None = None
         self._trouble = ""  # what is wrong with the ledger at present
-        self._following = FollowerActions(self._due, self._load, self._flip)
-        self._told: dict[str, list[dict[str, str]]] = {}  # by environment: what its workers were told to wait for
+        self._following = FollowerActions(self._is_due, self._load, self._flip)
+        self._told: dict[str, list[dict[str, str]]] = {}  # by environment: the releases that its workers wait for
         self._stop = asyncio.Event()
         self._started_at = time.time()
 
@@ -103,11 +104,11 @@ class Supervisor:
         """
         beating = asyncio.create_task(self._beat(beat))
         try:
-            await self._come_up()
+            await self._start_all()
             self._control = await self._listen()
             self._write_facts()
             polling = asyncio.create_task(self._poll())
-            tried = asyncio.create_task(self._all_tried())
+            tried = asyncio.create_task(self._wait_until_tried())
             await asyncio.wait({polling, tried}, return_when=asyncio.FIRST_COMPLETED)
             beating.cancel()
             if tried.done():
@@ -120,20 +121,22 @@ class Supervisor:
                 raise ServingError(self._hopeless)
         finally:
             beating.cancel()
-            await self._go_down()
+            await self._shut_down()
 
     def stop(self) -> None:
         self._stop.set()
 
     async def _beat(self, beat: Callable[[dict[str, Any]], None]) -> None:
-        """Signs of life for who waits; whether the control socket answers."""
+        """Gives signs of life to the waiting starter."""
         while True:
             beat({"answers": self._control is not None})
             await asyncio.sleep(BEAT_S)
 
     # -- coming and going
 
-    async def _come_up(self) -> None:
+    async def _start_all(self) -> None:
+        logged = (self._state / "log" / name for name in self._options.environments)
+        clear_unfinished(self._state, self._state / "serving", *logged)
         access = self._options.access
         if access.keys_file is not None:
             read_keys(Path(access.keys_file))  # an error in it is said before anything listens
@@ -146,14 +149,14 @@ class Supervisor:
             ended = partial(self._worker_ended, name)
             unserved = partial(self._worker_unserved, name)
             group = WorkerPool(self._starter(name, host), listener, self._options.workers.least, ended, on_unserved=unserved)
-            scaler = Scaler(group, self._options.workers, partial(self._decided, name))
-            group.coming = partial(self._coming, name)
+            scaler = Scaler(group, self._options.workers, partial(self._note_decision, name))
+            group.coming = partial(self._coming_releases, name)
             self._places[name] = ServedEnvironment(listener, group, SharedCounters(path), CrashHistory(path, self._oom), scaler)
         await asyncio.gather(*(place.group.open() for place in self._places.values()))
-        self._aim()
+        self._follow_routes()
 
-    async def _all_tried(self) -> None:
-        """Every environment answers, and each release that was wanted at the start was tried."""
+    async def _wait_until_tried(self) -> None:
+        """Waits until every environment answers and each release of the start was tried."""
         await asyncio.gather(*(self._admit(name, place) for name, place in self._places.items()))
         await self._following.settled()
 
@@ -163,7 +166,7 @@ class Supervisor:
             await asyncio.wait_for(self._following.settled(name), GRACE_S)
         self._tell_waiting()
         await place.group.accept()
-        self._scaling.append(asyncio.create_task(place.scaler.run(partial(self._sampled, name))))
+        self._scaling.append(asyncio.create_task(place.scaler.run(partial(self._measure, name))))
 
     def _starter(self, name: str, host: str) -> Callable[[int, int, int], Start]:
         o = self._options
@@ -174,7 +177,7 @@ class Supervisor:
 
         return start
 
-    async def _go_down(self) -> None:
+    async def _shut_down(self) -> None:
         for task in self._scaling:
             task.cancel()
         await self._following.close()
@@ -188,9 +191,7 @@ class Supervisor:
     def _write_facts(self) -> None:
         facts = {"pid": os.getpid(), "started_at": self._started_at, "addresses": self._addresses()}
         facts["socket"] = str(self._state / SOCKET)
-        fresh = self._state / f"{FACTS}.new"
-        fresh.write_text(json.dumps(facts, indent=1))
-        fresh.rename(self._state / FACTS)
+        write_whole(self._state / FACTS, json.dumps(facts, indent=1).encode(), fleeting="they describe this process")
 
     def _addresses(self) -> dict[str, str]:
         return {name: place.address for name, place in self._places.items()}
@@ -206,43 +207,43 @@ class Supervisor:
                 await asyncio.wait_for(self._stop.wait(), POLL_S)
                 return
             try:
-                self._aim()
+                self._follow_routes()
                 self._tell_waiting()
                 self._stumbled = ""
             except Exception as error:  # noqa: BLE001 - whatever it is, the last routes serve on, and it is tried again
-                text = f"the routes are not followed: {type(error).__name__}: {error}"
+                text = f"the routes cannot be applied: {type(error).__name__}: {error}"
                 if text != self._stumbled:
                     _log.error(text)
                 self._stumbled = text
             with contextlib.suppress(OSError, NoriaError):  # gone, or no room for it: tried again at the next poll
                 if self._options.log is not None:
                     rotate_inherited(self._options.log)
-                await self._mend()
+                await self._repair()
 
-    async def _mend(self) -> None:
-        """Make again what somebody deleted: the control socket, the facts, the files in serving/."""
+    async def _repair(self) -> None:
+        """Restores what somebody deleted: the control socket, the facts, the files in serving/."""
         said: list[str] = []
         if self._control is not None and not (self._state / SOCKET).exists():
             self._control.close()
             self._control = await self._listen()
-            said.append(f"{SOCKET} was deleted: it is made again")
+            said.append(f"{SOCKET} was deleted: it is restored")
         if not (self._state / FACTS).exists():
             self._write_facts()
         places = {name: (place.group, place.counts) for name, place in self._places.items()}
         for text in (*said, *mend(self._state, places, self._hosts, limited=self._options.access.rate is not None)):
             _log.warning(text)
 
-    def _aim(self, again: bool = False) -> None:
-        """Begin to apply what is new. ``again`` retries routes that were refused before."""
-        if wanted := self._wanted():
+    def _follow_routes(self, again: bool = False) -> None:
+        """Starts applying new routes. ``again`` retries routes that were refused before."""
+        if wanted := self._read_routes():
             self._following.aim(wanted, again)
 
-    def _coming(self, name: str) -> set[str]:
+    def _coming_releases(self, name: str) -> set[str]:
         """The releases of an environment that a route is about to name."""
         return {digest for route in self._following.coming(name) for digest in route_releases(route)}
 
-    def _due(self, key: Key, route: Route, again: bool) -> bool:
-        """A refused route is tried again by itself only where nothing of its project serves."""
+    def _is_due(self, key: Key, route: Route, again: bool) -> bool:
+        """Whether to apply a route. A refused one is retried by itself only when nothing of its project serves."""
         place, project = self._places[key[0]], key[1]
         if route == place.applied.get(project):
             return False
@@ -250,7 +251,7 @@ class Supervisor:
             return True
         return project not in place.applied and time.monotonic() >= place.retries.get(project, (0.0, 0.0))[0]
 
-    def _waiting(self, name: str) -> list[dict[str, str]]:
+    def _waiting_projects(self, name: str) -> list[dict[str, str]]:
         """The projects of an environment whose release does not answer yet, and why."""
         place = self._places[name]
         coming = {route.project: route for route in self._following.coming(name)}
@@ -265,22 +266,22 @@ class Supervisor:
     def _tell_waiting(self) -> None:
         """The workers say it to who asks: in the health, and to requests for such a project."""
         for name, place in self._places.items():
-            waiting = self._waiting(name)
+            waiting = self._waiting_projects(name)
             if waiting or self._told.get(name):
                 place.group.tell("waiting", waiting=waiting)
             self._told[name] = waiting
 
-    def _wanted(self) -> dict[Key, Route]:
+    def _read_routes(self) -> dict[Key, Route]:
         try:
             routes = self._desired.routes(list(self._places))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the ledger, the last routes serve on
-            self._note(f"the ledger cannot be read: {type(error).__name__}: {error}")
+            self._log_once(f"the ledger cannot be read: {type(error).__name__}: {error}")
             return {}
-        self._note("")
+        self._log_once("")
         return routes
 
-    def _note(self, trouble: str) -> None:
-        """Log a trouble once, not at every poll."""
+    def _log_once(self, trouble: str) -> None:
+        """Logs a problem once, not at every poll."""
         if trouble and trouble != self._trouble:
             _log.error(trouble)
         self._trouble = trouble
@@ -292,9 +293,9 @@ class Supervisor:
         plan, failed = await self._prepare(route, patience_s)
         compiled = [digest for digest, (_, host) in plan.releases.items() if host is None]
         if not place.applied and len(list(self._following.coming(key[0]))) == 1:  # no worker answers yet: nothing is at risk
-            tried, loaded = await asyncio.gather(self._proofs.of(compiled, patience_s), place.group.load(plan))
+            tried, loaded = await asyncio.gather(self._proofs.prove(compiled, patience_s), place.group.load(plan))
             return plan, failed | loaded | tried
-        failed |= await self._proofs.of(compiled, patience_s)
+        failed |= await self._proofs.prove(compiled, patience_s)
         return plan, failed | await place.group.load(plan.without(failed))
 
     async def _flip(self, key: Key, route: Route, loaded: tuple[WorkerPlan, dict[str, str]]) -> None:
@@ -324,30 +325,30 @@ class Supervisor:
         place = self._places[name]
         plan = place.group.plan
         compiled = {digest for digest, (_, host) in plan.releases.items() if host is None}
-        place.deaths.worker(slot, code, plan.routes, compiled, loading)
+        place.deaths.note_worker_end(slot, code, plan.routes, compiled, loading)
         self._suspend(place)
 
     def _worker_unserved(self, name: str, slot: int, failed: dict[str, str]) -> None:
         """A worker cannot start with its plan. The engine brings the release before back; who serves alone has none."""
         place = self._places[name]
         self._proofs.forget()  # what was proven may have been lost since
-        place.deaths.unserved(slot, failed, place.group.plan.routes)
+        place.deaths.note_failed_start(slot, failed, place.group.plan.routes)
         self._suspend(place)
         crashes = place.deaths.facts()
         again = any(crashes[digest].burst >= judge_crash.CHAMPION_DEATHS for digest in failed.keys() & crashes.keys())
-        if again and self._desired.alone and not place.group.pids():
+        if again and self._desired.is_standalone and not place.group.pids():
             self._hopeless = f"{name}: no worker starts: {'; '.join(failed.values())}"
             self.stop()
 
     def _host_ended(self, digest: str, code: int) -> None:
         for place in self._places.values():
-            place.deaths.host(digest, code, place.group.plan.routes)
+            place.deaths.note_host_end(digest, code, place.group.plan.routes)
             self._suspend(place)
 
     def _suspend(self, place: ServedEnvironment) -> None:
         """A candidate that crashes again and again gets no more traffic, whether or not the engine is there to roll back."""
         plan = place.group.plan
-        if any(place.deaths.unfit(route) for route in plan.routes):
+        if any(place.deaths.is_unfit(route) for route in plan.routes):
             task = asyncio.create_task(self._flip_without_unfit(place))
             self._suspending.add(task)
             task.add_done_callback(self._suspending.discard)
@@ -375,10 +376,10 @@ class Supervisor:
         return WorkerPlan((route,), releases), failed
 
     async def _try(self, digest: str) -> str:
-        """Why a release cannot be served, or an empty text. No route names it yet."""
+        """Returns why a release that no route names yet cannot be served, or an empty text."""
         try:
             if not _is_hosted(self._bundle(digest)):
-                return (await self._proofs.of([digest])).get(digest, "")
+                return (await self._proofs.prove([digest])).get(digest, "")
             await self._hosts.ensure(digest)
         except (ServingError, OSError) as error:
             return str(error)
@@ -386,12 +387,12 @@ class Supervisor:
 
     # -- scaling
 
-    def _decided(self, name: str, decision: ScalingDecision) -> None:
+    def _note_decision(self, name: str, decision: ScalingDecision) -> None:
         projects = list(self._places[name].applied)
         scaled = self._decisions.add(name, projects[0] if len(projects) == 1 else None, decision)
         _log.info(scaled.text, extra=logs.facts(environment=name))
 
-    async def _sampled(self, name: str) -> None:
+    async def _measure(self, name: str) -> None:
         """Measure the processes, and tell the workers: any of them answers for all."""
         place = self._places[name]
         sample, slots = place.scaler.newest, place.group.slots()
@@ -412,11 +413,11 @@ class Supervisor:
         with short_path(path) as name:
             old = os.umask(0o177)
             try:
-                return await asyncio.start_unix_server(self._converse, name, limit=LINE_LIMIT)
+                return await asyncio.start_unix_server(self._serve_control, name, limit=LINE_LIMIT)
             finally:
                 os.umask(old)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
             while line := await reader.readline():
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
@@ -430,7 +431,7 @@ class Supervisor:
                 case "ping":
                     return {"pid": os.getpid()}
                 case "sync":
-                    return await self._synced()
+                    return await self._sync()
                 case "stats":
                     return self._stats(request["environment"], request["project"])
                 case "scaling":
@@ -447,9 +448,9 @@ class Supervisor:
         except (ValueError, KeyError, TypeError, NoriaError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
-    async def _synced(self) -> dict[str, Any]:
+    async def _sync(self) -> dict[str, Any]:
         began = time.monotonic()
-        self._aim(again=True)
+        self._follow_routes(again=True)
         await self._following.settled()
         applied = {
             name if len(place.applied) == 1 else f"{name}/{project}": route.revision
@@ -482,7 +483,7 @@ class Supervisor:
     def _facts(self, name: str, place: ServedEnvironment) -> dict[str, Any]:
         scaled = self._decisions.last(name)
         return facts(place) | {
-            "waiting": self._waiting(name),
+            "waiting": self._waiting_projects(name),
             "bounds": str(self._options.workers),
             "scaled": msgspec.to_builtins(scaled),
             "usage": msgspec.to_builtins(place.usage),
@@ -510,7 +511,7 @@ def sole(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ServingError("another model server runs on this state folder", where=str(state)) from error
+            raise ServingError("another model server already runs on this state folder", where=str(state)) from error
         yield
 
 
@@ -528,6 +529,6 @@ async def main(
     loop = asyncio.get_running_loop()
     for number in signals:
         loop.add_signal_handler(number, tree.stop)
-    _log.debug("the server begins", extra=logs.facts(state=str(options.state), environments=sorted(options.environments)))
+    _log.debug("the server starts", extra=logs.facts(state=str(options.state), environments=sorted(options.environments)))
     await tree.run(ready, beat)
-    _log.debug("the server ended as it was told to")
+    _log.debug("the server stopped as requested")

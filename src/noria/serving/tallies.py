@@ -1,4 +1,4 @@
-"""How many requests each arm answered, and how: what a server counts and a rollout judges."""
+"""Counts of the requests of each arm: a server counts them, and a rollout judges them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Tally(msgspec.Struct, frozen=True):
     both: int = 0  # of the candidate's errors in a shadow step, those on requests that the champion failed too
 
     def less(self, other: Tally) -> Tally:
-        """What came in since ``other``."""
+        """Returns the counts since ``other``."""
         return Tally(self.requests - other.requests, self.errors - other.errors, self.slow - other.slow, self.both - other.both)
 
     def plus(self, other: Tally) -> Tally:

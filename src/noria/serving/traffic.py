@@ -1,4 +1,4 @@
-"""What comes in at present: requests and labels a second, and how the release that serves does. Read from the shared counters.
+"""Current traffic: requests and labels per second, and how the champion does. Read from the shared counters.
 
 A reading is kept every ten seconds and for ten minutes, so that `noria check` can say how long a rollout would take. Requests
 and labels are the environment's, of all its projects; errors and slow answers are each project's, counted as a rollout's guards
@@ -22,7 +22,7 @@ OVER_S = 600.0
 
 
 class Served(msgspec.Struct, frozen=True):
-    """How a project's serving release did."""
+    """How a project's champion did."""
 
     requests: int  # that were counted: of a sticky rollout the first of each key, in a shadow step those that both scored
     errors: float  # share of them, 0 to 1
@@ -81,7 +81,7 @@ class TrafficMeter:
         if self._seen is None:
             self._seen = counts.tallies()  # what was counted before the first reading is old
         for route in routes:
-            now_at, arm = counts.tallied(route.tally_key), is_on_probation(route)
+            now_at, arm = counts.tallies_of(route.tally_key), is_on_probation(route)
             more = now_at[arm].less(self._seen.get(route.tally_key, (Tally(), Tally()))[arm])
             self._seen[route.tally_key] = now_at
             if more.requests >= 0:

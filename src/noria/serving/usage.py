@@ -1,4 +1,4 @@
-"""What the processes of the server tree take: CPU and memory, measured by the parent, told to the workers for `/metrics`."""
+"""CPU and memory of the server tree's processes, measured by the parent and passed to the workers for `/metrics`."""
 
 from __future__ import annotations
 

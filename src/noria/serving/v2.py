@@ -30,7 +30,7 @@ HEAD_BYTES = b"inference-header-content-length"
 
 
 class OpenInference:
-    """Answers every path under `/v2` that the application's table does not name."""
+    """Answers every path under `/v2` that is not in the application's own table."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class OpenInference:
         if version is None:
             answered = await self._router.answer(table, request.ask)
         else:
-            answered = await self._router.pinned(release, name, request.ask)
-        return self._recorded(table, request, answered)
+            answered = await self._router.answer_pinned(release, name, request.ask)
+        return self._record(table, request, answered)
 
-    def at_once(
+    def infer_at_once(
         self, headers: Headers, body: bytes, table: RouteTable, admit: Callable[[], None] | None, drawn: bool = False
     ) -> Reply | None:
-        """The answer to a whole infer request without a version, of a route that answers at once; None: the long way."""
+        """Answers a complete infer request without a version, if the route answers at once; None: take the normal path."""
         encoding, head_bytes = _about(headers)
         if encoding or table.champion is None:
             return None
@@ -90,9 +90,9 @@ class OpenInference:
             return None
         if admit is not None:
             admit()
-        return self._recorded(table, request, now(self._router.answer(table, request.ask, drawn)))
+        return self._record(table, request, now(self._router.answer(table, request.ask, drawn)))
 
-    def _recorded(self, table: RouteTable, request: v2_messages.InferRequest, answered: RouterAnswer) -> Reply:
+    def _record(self, table: RouteTable, request: v2_messages.InferRequest, answered: RouterAnswer) -> Reply:
         """The reply, once the log holds it."""
         assert table.route is not None
         ask, found, lacking = request.ask, answered, answered.lacking
@@ -100,13 +100,13 @@ class OpenInference:
             ask, found = partial_answers.answered_part(ask, answered)
         signature = answered.release.signature
         rows: list[Any] = protocol.outputs(signature, found.answers)
-        ids = self._recorder.predicted(table.route, ask, found, rows)
-        self.counts.predicted(answered.variant, len(ids), answered.seconds)
+        ids = self._recorder.record_predictions(table.route, ask, found, rows)
+        self.counts.count_prediction(answered.variant, len(ids), answered.seconds)
         if answered.other is not None and self._shadow is not None:
             self._shadow.add(table, ask, answered, ids[0], rows)
         outside = protocol.outside(signature, ask.columns)
         if outside:
-            self.counts.outside(len(outside))
+            self.counts.count_outside(len(outside))
         told: Told = (len(ids), answered.version, answered.variant)
         if lacking:
             told = partial_answers.access_log_facts(answered, len(ids))

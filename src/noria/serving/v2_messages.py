@@ -11,6 +11,7 @@ import msgspec
 
 from noria.kernel.errors import BadBodyError, SignatureError, TooLargeError
 from noria.kernel.task_definition import Output
+from noria.kernel.words import plural
 from noria.models.signature import Kind, Signature
 from noria.serving import protocol, v2_tensors
 from noria.serving.problems import SHOWN, Problems, nearest, render_names
@@ -118,11 +119,11 @@ class _TensorReader:
                 self._take(entry, index)
             except SignatureError as error:
                 self._problems.add(partial(str, error.message))
-            if self._problems.enough:
+            if self._problems.is_full:
                 raise protocol.refusal(self._problems, self._signature)
         if self._place != len(self._raw):
             left = len(self._raw) - self._place
-            raise BadBodyError(f"{left} bytes behind the JSON belong to no input; binary_data_size says how many each one has")
+            raise BadBodyError(f"{left} bytes after the JSON belong to no input; binary_data_size says how many each input has")
         if not self._problems:
             for name in self._specs:
                 if name not in self._columns:
@@ -168,7 +169,7 @@ class _TensorReader:
             left = len(self._raw) - self._place
             raise BadBodyError(
                 f"input {name[:80]!r}: binary_data_size must be a whole number of bytes that follow the JSON; {left} are left",
-                hint="The header Inference-Header-Content-Length tells the length of the JSON.",
+                hint="The header Inference-Header-Content-Length gives the length of the JSON.",
             )
         if "data" in entry:
             raise BadBodyError(f"input {name[:80]!r} has both data and binary_data_size")
@@ -197,7 +198,9 @@ class _TensorReader:
             if shape[1] == len(self._specs):
                 return shape[1]
             if shape[1] != 1:
-                raise SignatureError(f"input {name[:80]!r} has {shape[1]} columns; the model has {len(self._specs)} inputs")
+                raise SignatureError(
+                    f"input {name[:80]!r} has {shape[1]} columns; the model has {plural(len(self._specs), 'input')}"
+                )
         told = self._problems.count < SHOWN  # else the advice is not told, and it takes long
         advice = nearest(name, itertools.chain(self._specs, self._optional)) if told else ""
         raise SignatureError(f"{name[:80]!r} is not an input{advice}")

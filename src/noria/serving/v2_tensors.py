@@ -225,13 +225,13 @@ def _strings(name: str, shape: tuple[int, ...], count: int, raw: memoryview) -> 
         start = place + 4
         place = start + int.from_bytes(whole[place:start], "little")
         if start > size or place > size:
-            raise SignatureError(f"{at(name, shape, index)} reaches beyond the data")
+            raise SignatureError(f"{at(name, shape, index)} ends beyond the data")
         try:
             found.append(whole[start:place].decode())
         except UnicodeDecodeError as error:
             raise SignatureError(f"{at(name, shape, index)} is not UTF-8") from error
     if place != size:
-        raise SignatureError(f"{_input(name)} has {size - place} bytes of data behind its last string")
+        raise SignatureError(f"{_input(name)} has {size - place} bytes of data after its last string")
     return found
 
 

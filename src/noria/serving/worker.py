@@ -1,4 +1,5 @@
-"""One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket, obeys the parent's channel.
+"""One worker: `python -m noria.serving.worker SETTINGS`. Answers on the inherited listening socket and performs the parent's
+orders.
 
 The channel carries one JSON document a line. Down: ``load``, ``try``, ``routes``, ``accept``, ``shed``, ``retire``, each answered
 by its ``id``, and ``drain``, ``usage``, ``waiting`` and ``recount``, which are not. Up, besides the answers:
@@ -98,9 +99,9 @@ class Worker:
         self._seen: dict[str, tuple[str, CountedBuckets]] = {}  # project -> rollout, and which keys were counted in it
         counts = counts_path(self._state, start.environment)
         self._counts = SharedCounters(counts, start.slot)
-        self._counts.at_work.taken()  # left by a tree that was killed
+        self._counts.at_work.take()  # left by a tree that was killed
         leave_last_words(counts, start.slot)
-        self._log = LogWriter(self._state / "log" / start.environment, start.environment, deleted=self._counts.log_deleted)
+        self._log = LogWriter(self._state / "log" / start.environment, start.environment, deleted=self._counts.count_deleted_log)
         self._access_log = AccessLog(self._state / "log" / start.environment) if start.access.log else None
         self._shadow = ShadowScorer(self._counts, self.complain, shadow_folder(self._state, start.environment), start.environment)
         self._apps = Apps(self._app_maker())
@@ -120,8 +121,8 @@ class Worker:
         router = Router(self._counts, self.complain)
         return lambda: App(settings, router, recorder, self._counts, door, self._access_log, self._shadow)
 
-    async def obey(self, reader: asyncio.StreamReader) -> None:
-        """Until the parent says drain, or ends."""
+    async def perform_orders(self, reader: asyncio.StreamReader) -> None:
+        """Performs orders until the parent says drain, or ends."""
         orders: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "load": self._load,
             "try": self._try,
@@ -136,9 +137,9 @@ class Worker:
                 if message["op"] == "drain":
                     break
                 if message["op"] == "usage":
-                    self._apps.tell(message["usage"])
+                    self._apps.set_usage(message["usage"])
                 elif message["op"] == "waiting":
-                    self._apps.wait_for(message["waiting"])
+                    self._apps.set_waiting(message["waiting"])
                 elif message["op"] == "recount":
                     self._counts.reopen(counts_path(self._state, self._start.environment))
                 else:
@@ -155,19 +156,19 @@ class Worker:
         known, text = self._complaints.setdefault(digest, set()), text[:COMPLAINT]
         if text not in known and len(known) < COMPLAINTS:
             known.add(text)
-            self._say({"complaint": {"digest": digest, "text": text}})
+            self._send({"complaint": {"digest": digest, "text": text}})
 
     async def _answer(self, message: dict[str, Any], order: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
         try:
             await order(message)
         except NoriaError as error:
-            self._say({"id": message["id"], "error": str(error)})
+            self._send({"id": message["id"], "error": str(error)})
         except Exception as error:  # noqa: BLE001 - the parent must hear of any failure, else it waits for the answer
-            self._say({"id": message["id"], "error": f"{type(error).__name__}: {error}"})
+            self._send({"id": message["id"], "error": f"{type(error).__name__}: {error}"})
         else:
-            self._say({"id": message["id"], "ok": True})
+            self._send({"id": message["id"], "ok": True})
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(message) + b"\n")
 
@@ -189,18 +190,18 @@ class Worker:
             self._loaded[digest] = release
 
     async def _try(self, message: dict[str, Any]) -> None:
-        """Make of routes all that serving by them takes, and serve by none of it."""
-        for route in self._named(message):
+        """Builds everything that serving by these routes needs, without serving by them."""
+        for route in self._named_routes(message):
             self._apps.try_out(table_of(route, self._loaded, self._start.max_rows))
 
     async def _routes(self, message: dict[str, Any]) -> None:
-        routes = self._named(message)
+        routes = self._named_routes(message)
         self._apps.serve([table_of(route, self._loaded, self._start.max_rows, self._marks(route)) for route in routes])
         if not any(route.other for route in routes):
-            await asyncio.to_thread(self._shadow.rest)
+            await asyncio.to_thread(self._shadow.finish_segment)
         await self._unload({d for r in routes for d in (r.champion, r.candidate, r.previous)} | set(message["kept"]))
 
-    def _named(self, message: dict[str, Any]) -> list[Route]:
+    def _named_routes(self, message: dict[str, Any]) -> list[Route]:
         """The routes that a message names. Raises ServingError when one's releases are not loaded."""
         routes = msgspec.convert(message["routes"], list[Route])
         missing = {d for r in routes for d in (r.champion, r.candidate) if d} - self._loaded.keys()
@@ -239,16 +240,16 @@ class Worker:
             await asyncio.sleep(0.001)
 
     def _tell(self, message: dict[str, Any]) -> None:
-        """Say what may be missed."""
+        """Sends a report that the parent may miss."""
         if self._writer.transport.get_write_buffer_size() < BACKLOG_BYTES:
-            self._say(message)
+            self._send(message)
 
     async def _shed(self, message: dict[str, Any]) -> None:
-        """There are more workers now: some of the clients may find them."""
+        """Asks some clients to reconnect, because there are more workers now."""
         shed_connections(self._server.server_state, message["share"])
 
     async def _retire(self, reader: asyncio.StreamReader) -> None:
-        """Accept no more, and end when the clients are gone; until then routes are followed as before."""
+        """Accepts no more, and ends when the clients are gone; until then it follows routes as before."""
         self._server.accept_no_more()
         self._run(self._leave(reader))
 
@@ -308,7 +309,7 @@ async def run(start: Start) -> None:
         hang_up(reader, writer)
 
     loop.add_signal_handler(signal.SIGTERM, end)
-    await worker.obey(reader)
+    await worker.perform_orders(reader)
 
 
 def main(arguments: list[str]) -> int:

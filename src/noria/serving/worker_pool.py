@@ -1,4 +1,4 @@
-"""The workers of one environment: on one listening socket, brought to the route before they accept, replaced when they die."""
+"""The workers of one environment: on one listening socket, given the route before they accept, replaced when they die."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import msgspec
 
 from noria.kernel import logs
 from noria.kernel.errors import NoriaError, ServingError
+from noria.kernel.words import lasting
 from noria.kernel.workers import MOST
 from noria.serving.child_process import Backoff, send_signal, spawn
 from noria.serving.heartbeat import Pulse
@@ -32,7 +33,7 @@ GRACE_S = 2.0  # to leave its last words
 
 
 class WorkerGoneError(NoriaError):
-    """The worker ended before it answered; its successor starts from the newest route."""
+    """The worker ended before it answered; its replacement starts from the newest route."""
 
 
 class UnservedError(ServingError):
@@ -140,7 +141,7 @@ class WorkerLink:
             self._reading.cancel()
         if self._writer is not None:
             self._writer.close()
-        self._lost()
+        self._fail_waiting()
 
     async def _load(self, plan: WorkerPlan, reach: bool = True) -> dict[str, str]:
         failed: dict[str, str] = {}
@@ -180,7 +181,7 @@ class WorkerLink:
             await asyncio.wait_for(answer, patience_s)
         except TimeoutError:
             send_signal(self.process)
-            raise WorkerGoneError(f"the worker did not answer within {patience_s:g} s and was killed") from None
+            raise WorkerGoneError(f"the worker did not answer within {lasting(patience_s)} and was killed") from None
         finally:
             self._waiting.pop(number, None)
 
@@ -190,7 +191,7 @@ class WorkerLink:
                 self._hear(msgspec.json.decode(line))
         except (OSError, ValueError, msgspec.DecodeError):
             send_signal(self.process)
-        self._lost()
+        self._fail_waiting()
 
     def _hear(self, message: dict[str, Any]) -> None:
         self._spoke = True
@@ -209,7 +210,7 @@ class WorkerLink:
         else:
             answer.set_result(None)
 
-    def _lost(self) -> None:
+    def _fail_waiting(self) -> None:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(WorkerGoneError("the worker ended"))
@@ -254,13 +255,13 @@ class WorkerPool:
     async def accept(self) -> None:
         """Begin to answer; returns when every worker does."""
         self._accepting = True
-        await self._everywhere(lambda link: link.apply(self.plan, accept=True, kept=self.coming()))
+        await self._order_all(lambda link: link.apply(self.plan, accept=True, kept=self.coming()))
         self._watching = asyncio.create_task(self._watch())
 
     async def load(self, plan: WorkerPlan) -> dict[str, str]:
         """Load a plan's releases everywhere while requests go on; digest -> reason of those that failed."""
         failed: dict[str, str] = {}
-        for outcome in await self._everywhere(lambda link: link.load(plan)):
+        for outcome in await self._order_all(lambda link: link.load(plan)):
             failed |= outcome or {}
         return failed
 
@@ -269,7 +270,7 @@ class WorkerPool:
         self.plan = plan
         kept = plan.releases.keys()
         self.complaints = {digest: texts for digest, texts in self.complaints.items() if digest in kept}
-        await self._everywhere(lambda link: _flip(link, plan, self.coming()))
+        await self._order_all(lambda link: _flip(link, plan, self.coming()))
 
     async def resize(self, size: int) -> int:
         """Come to ``size`` workers that accept; how many there are now, fewer when no slot was free. Fails no request.
@@ -280,14 +281,14 @@ class WorkerPool:
         async with self._resizing:
             if self._stopping:
                 return self.size
-            before, free = self._staying(), [slot for slot in range(MOST) if slot not in self._links]
+            before, free = self._staying_links(), [slot for slot in range(MOST) if slot not in self._links]
             if size > len(before):
                 await self._grow(free[: size - len(before)])
                 share = 1 - len(before) / self.size
-                await self._everywhere(lambda link: link.order("shed", share=share), before)
+                await self._order_all(lambda link: link.order("shed", share=share), before)
             for slot in sorted(self._links.keys() - self._leaving)[max(1, size) :]:
                 self._leaving.add(slot)
-                await self._everywhere(lambda link: link.order("retire"), [self._links[slot]])
+                await self._order_all(lambda link: link.order("retire"), [self._links[slot]])
             return self.size
 
     @property
@@ -296,24 +297,24 @@ class WorkerPool:
         return len(self._links.keys() - self._leaving)
 
     def pulses(self, now: float) -> list[Pulse] | None:
-        """What each worker that accepts said last; None while one has not said anything yet."""
-        found = [link.pulse.seen(now) for link in self._staying() if link.pulse is not None]
+        """Returns the newest report of each accepting worker; None while one has not reported yet."""
+        found = [link.pulse.as_of(now) for link in self._staying_links() if link.pulse is not None]
         return found if len(found) == self.size else None
 
     def tell(self, op: str, **more: Any) -> None:
-        """Tell every worker what needs no answer."""
+        """Sends every worker an order that needs no answer."""
         for link in self._links.values():
             link.tell(op, **more)
 
     def pids(self) -> list[int]:
         """Of the workers that accept at present; one that is only being started does not."""
-        return [link.process.pid for link in self._staying() if link.accepts]
+        return [link.process.pid for link in self._staying_links() if link.accepts]
 
     def slots(self) -> dict[int, int]:
         """Slot -> process id, of all workers, also those that are about to end."""
         return {slot: link.process.pid for slot, link in self._links.items()}
 
-    def _staying(self) -> list[WorkerLink]:
+    def _staying_links(self) -> list[WorkerLink]:
         return [link for slot, link in sorted(self._links.items()) if slot not in self._leaving]
 
     async def _grow(self, slots: list[int]) -> None:
@@ -342,9 +343,7 @@ class WorkerPool:
             link.drain()
         await asyncio.gather(*(_ended(link, timeout_s) for link in self._links.values()))
 
-    async def _everywhere(
-        self, order: Callable[[WorkerLink], Awaitable[Any]], among: list[WorkerLink] | None = None
-    ) -> list[Any]:
+    async def _order_all(self, order: Callable[[WorkerLink], Awaitable[Any]], among: list[WorkerLink] | None = None) -> list[Any]:
         async def one(link: WorkerLink) -> Any:
             try:
                 return await order(link)
@@ -377,9 +376,9 @@ class WorkerPool:
                 return
             if code or slot not in self._leaving:
                 self._tell_end(slot, link, code)
-            if self._gone(slot):
+            if self._forget_ended(slot):
                 return
-            revived = await self._revive(slot, backoff)
+            revived = await self._restart(slot, backoff)
             if revived is None:
                 return
             link = revived
@@ -406,21 +405,21 @@ class WorkerPool:
         if code is not None and code != -signal.SIGKILL:
             self._tell_end(slot, link, code)
 
-    def _gone(self, slot: int) -> bool:
-        """Forget a worker that was to end, and did."""
+    def _forget_ended(self, slot: int) -> bool:
+        """Forgets a worker that ended as ordered."""
         if slot not in self._leaving:
             return False
         self._leaving.discard(slot)
         del self._links[slot], self._keepers[slot]
         return True
 
-    async def _revive(self, slot: int, backoff: Backoff) -> WorkerLink | None:
-        """Its successor; None when it is not wanted any more."""
+    async def _restart(self, slot: int, backoff: Backoff) -> WorkerLink | None:
+        """Starts a replacement; None when it is no longer wanted."""
         while True:
-            await asyncio.sleep(backoff.died())
-            if self._gone(slot):
+            await asyncio.sleep(backoff.next_pause_s())
+            if self._forget_ended(slot):
                 return None
-            backoff.born()
+            backoff.note_start()
             self.restarts += 1
             before = self._links[slot]
             try:
@@ -446,7 +445,7 @@ class WorkerPool:
                 if link.heard_at is not None and now - max(link.heard_at, forgiven) > self._silent_s:
                     who = f"worker {slot} (pid {link.process.pid})"
                     told = logs.facts(slot=slot, worker_pid=link.process.pid, silent_s=self._silent_s)
-                    _log.error(f"{who} hangs: not heard for {self._silent_s:g} s", extra=told)
+                    _log.error(f"{who} hangs: no sign of life for {lasting(self._silent_s)}", extra=told)
                     await _struck(link)
 
     def _complain(self, digest: str, text: str) -> None:

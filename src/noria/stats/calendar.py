@@ -61,7 +61,10 @@ def agreements(table: pl.DataFrame, times_s: NDArray[np.float64]) -> dict[str, N
 
 
 def _texts(column: pl.Series) -> pl.Series:
-    """Whole numbers without a point, true and false as 1 and 0, text in small letters."""
+    """Whole numbers without a point, true and false as 1 and 0, text in small letters; nothing of what has parts of its own, or
+    is no text."""
+    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary):
+        return pl.Series(column.name, [None] * len(column), pl.String)
     if column.dtype == pl.Boolean:
         column = column.cast(pl.Int8)
     if column.dtype.is_float():

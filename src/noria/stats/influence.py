@@ -136,17 +136,18 @@ def _demand_known(name: str) -> None:
 def _losses(name: str, y: Floats, answer: Floats) -> tuple[Floats, float]:
     """The loss of each row, and by how much that of an answer meant for another row exceeds their mean."""
     losses = np.abs(y - answer) if name == "mae" else np.square(y - answer)
-    mixed = _apart(y, answer) if name == "mae" else float(y.var() + answer.var() + (y.mean() - answer.mean()) ** 2)
+    mixed = mean_of_pairs(y, answer) if name == "mae" else float(y.var() + answer.var() + (y.mean() - answer.mean()) ** 2)
     return losses, max(0.0, mixed - float(losses.mean()))
 
 
-def _apart(y: Floats, answer: Floats) -> float:
-    """The mean of ``|y_i - answer_j|`` over all pairs, by sorting."""
+def mean_of_pairs(y: Floats, answer: Floats, under: Floats | float = 1.0, over: Floats | float = 1.0) -> float:
+    """The mean of ``|y_i - answer_j|`` over all pairs, by sorting. ``under``: the weight of row i where the answer is too low;
+    ``over`` where it is too high."""
     answers = np.sort(answer)
     below = np.searchsorted(answers, y)
     sums = np.concatenate([[0.0], np.cumsum(answers)])
-    each = y * (2 * below - len(answers)) + sums[-1] - 2 * sums[below]
-    return float(each.mean() / len(answers))
+    each = under * (y * below - sums[below]) + over * (sums[-1] - sums[below] - y * (len(answers) - below))
+    return float(np.mean(each) / len(answers))
 
 
 def _of_root(losses: Floats, root: float) -> Floats:

@@ -13,20 +13,23 @@ seen: the worst that a row may be is allowed for, as rows that were not seen may
   a class are ranked wrongly, for then that variance is not known, and to differences, where the wider bound counts.
 - The rest (mae, rmse, r2, average_precision): by how much each row moves the metric (`stats.influence`).
 
-Rows are taken as independent of each other.
+Rows are taken as independent of each other unless groupings say which are not: bounds are widened then (`stats.groups`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from noria.kernel.task import Task
 from noria.kernel.task_definition import BoundsKind
-from noria.stats import influence, metrics, proportions
+from noria.stats import influence, metrics, proportions, row_influences
+from noria.stats.groups import Grouping, Widening, widen
 from noria.stats.measures import Comparison, Measure
 from noria.stats.metrics import Floats, Undefined
 
@@ -34,7 +37,9 @@ LOG_LOSS_MOST = -math.log(0.001)  # of a row that is compared: one that was call
 FEW_WRONG = 5.0  # rows of the rarer class times 1 - roc_auc
 
 
-def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confidence: float = 0.95) -> Measure:
+def measure(
+    name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confidence: float = 0.95, groupings: Sequence[Grouping] = ()
+) -> Measure:
     """The metric with its bounds. Raises as ``metrics.compute``; Undefined too when there are too few rows for bounds."""
     value = metrics.compute(name, task, y, prediction)
     truth, answer = metrics.check_arrays(task, y, prediction)
@@ -48,15 +53,24 @@ def measure(name: str, task: Task, y: ArrayLike, prediction: ArrayLike, confiden
     elif metric.bounds is BoundsKind.MEAN:
         rows = metrics.row_losses(name, task, truth, answer)
         most = max(LOG_LOSS_MOST, float(rows.max())) if metric.high is None else metric.high
-        low, high = _mean(rows, 0.0, most, confidence)
+        low, high = mean_bounds(rows, 0.0, most, confidence)
     else:
         low, high = influence.bounds(influence.of_metric(name, truth, answer), confidence)
     positives = int(truth.sum()) if task.definition.two_classes else None
-    return Measure(value, min(low, value), max(high, value), len(truth), positives)
+    found = widen(*row_influences.of_metric(name, task, truth, answer), groupings, confidence) if groupings else None
+    least = None if name == "r2" else 0.0
+    bounds = widened_bounds(value, min(low, value), max(high, value), found, least, metric.high)
+    return Measure(value, *bounds, len(truth), positives, **group_facts(found))
 
 
 def compare(
-    name: str, task: Task, y: ArrayLike, candidate: ArrayLike, champion: ArrayLike, confidence: float = 0.95
+    name: str,
+    task: Task,
+    y: ArrayLike,
+    candidate: ArrayLike,
+    champion: ArrayLike,
+    confidence: float = 0.95,
+    groupings: Sequence[Grouping] = (),
 ) -> Comparison:
     """Candidate minus champion on the same rows; of log loss with each row's at most LOG_LOSS_MOST. Raises as ``measure``."""
     theirs = metrics.compute(name, task, y, champion)
@@ -80,10 +94,48 @@ def compare(
         errors = metric.bounds is BoundsKind.ERRORS
         low, high = (influence.bounds_of_errors if errors else influence.bounds)(moved, confidence)
         alike = moved.alike if errors and influence.is_outweighed(moved) else None
-    return Comparison(theirs, difference, min(low, difference), max(high, difference), len(truth), differing, alike)
+    found = _widen_difference(name, task, (truth, mine, other), groupings, confidence, differing) if groupings else None
+    most = metric.high if name != "r2" else None
+    least = -most if most is not None else None
+    bounds = widened_bounds(difference, min(low, difference), max(high, difference), found, least, most)
+    return Comparison(theirs, difference, *bounds, len(truth), differing, alike, **group_facts(found))
 
 
-def _mean(rows: Floats, least: float, most: float, confidence: float) -> tuple[float, float]:
+def _widen_difference(
+    name: str,
+    task: Task,
+    rows: tuple[Floats, Floats, Floats],
+    groupings: Sequence[Grouping],
+    confidence: float,
+    differing: int | None,
+) -> Widening | None:
+    """By the difference, and where few rows differ by the models' own values, too: those few hardly tell how groups differ."""
+    truth, mine, other = rows
+    most = LOG_LOSS_MOST if metrics.find(name, task).high is None else None
+    each = [row_influences.of_difference(name, task, truth, mine, other, most)]
+    if differing is not None and differing < proportions.FEW:
+        each += [row_influences.of_metric(name, task, truth, answer) for answer in (mine, other)]
+    found = [one for one in (widen(*moved, groupings, confidence) for moved in each) if one is not None]
+    return max(found, key=lambda one: one.factor)
+
+
+def widened_bounds(
+    value: float, low: float, high: float, found: Widening | None, least: float | None, most: float | None
+) -> tuple[float, float]:
+    """Bounds that nothing widens stay as they are; others stay between the least and the most that the value can be."""
+    if found is None or found.factor <= 1:
+        return low, high
+    low, high = value - found.factor * (value - low), value + found.factor * (high - value)
+    return low if least is None else max(low, least), high if most is None else min(high, most)
+
+
+def group_facts(found: Widening | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {"groups": found.groups, "unit": found.unit, "widened": found.factor, "freedom": found.freedom}
+
+
+def mean_bounds(rows: Floats, least: float, most: float, confidence: float) -> tuple[float, float]:
     """Bounds of a mean of values between ``least`` and ``most``, with unseen rows at either end."""
     n, mean = len(rows), float(rows.mean())
     z = NormalDist().inv_cdf(confidence)
@@ -104,7 +156,7 @@ def _means(
     if worst is None:
         losses = [np.minimum(each, most) for each in losses]
     rows = losses[0] - losses[1]
-    return rows, float(losses[1].mean()), _mean(rows, -most, most, confidence)
+    return rows, float(losses[1].mean()), mean_bounds(rows, -most, most, confidence)
 
 
 def _area(parts: tuple[Floats, Floats], confidence: float) -> tuple[float, float]:

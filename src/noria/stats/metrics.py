@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from noria.kernel.errors import DataError
 from noria.kernel.task import Task
 from noria.kernel.task_definition import Metric
+from noria.kernel.words import plural
 
 Floats = NDArray[np.float64]
 Formula = Callable[[Floats, Floats], float | Floats]
@@ -36,7 +38,7 @@ def facing(name: str, task: Task, prediction: Floats, calls: NDArray[np.intp] | 
     """What a metric is computed from: ``prediction``, or for one of classes alone the ``calls`` [n], as certain predictions.
 
     So a model is measured with the classes that it is served with, whatever its rule. None: the likeliest class."""
-    if calls is None or not find(name, task).of_classes:
+    if calls is None or not task.definition.gate_metrics[name].of_classes:
         return prediction
     return np.eye(prediction.shape[1])[calls] if task.definition.answers_rows else calls.astype(np.float64)
 
@@ -47,7 +49,7 @@ def compute(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> float
     Raises ValueError for a metric the task does not have, UnfitError for arrays that do not fit each other or hold NaN,
     Undefined when these rows give it no value.
     """
-    formula = _formula(find(name, task).formula)
+    formula: Formula = load_formula(find(name, task).formula)
     return float(np.mean(formula(*check_arrays(task, y, prediction))))  # of one number: itself
 
 
@@ -56,7 +58,7 @@ def row_losses(name: str, task: Task, y: ArrayLike, prediction: ArrayLike) -> Fl
     metric = find(name, task)
     if not metric.per_row:
         raise ValueError(f"{name} is not a mean over rows")
-    return np.asarray(_formula(metric.formula)(*check_arrays(task, y, prediction)))
+    return np.asarray(load_formula(metric.formula)(*check_arrays(task, y, prediction)))
 
 
 def find(name: str, task: Task) -> Metric:
@@ -68,10 +70,10 @@ def find(name: str, task: Task) -> Metric:
 
 
 @cache
-def _formula(target: str) -> Formula:
+def load_formula(target: str) -> Callable[..., Any]:
     """The function that a definition names as ``module:function``."""
     module, _, name = target.partition(":")
-    found: Formula = getattr(import_module(module), name)
+    found: Callable[..., Any] = getattr(import_module(module), name)
     return found
 
 
@@ -103,13 +105,13 @@ def _floats(what: str, values: ArrayLike) -> Floats:
 def _check_classes(truth: Floats, classes: int) -> None:
     strange = (truth < 0) | (truth >= classes) | (truth != np.floor(truth))
     if strange.any():
-        raise UnfitError(f"{int(strange.sum()):,} of {len(truth):,} labels are of a class the model does not know")
+        raise UnfitError(f"{int(strange.sum()):,} of {plural(len(truth), 'label')} are of a class the model does not know")
 
 
 def _check_probabilities(answer: Floats) -> None:
     strange = (answer < -1e-6) | (answer > 1 + 1e-6)
     if strange.any():
-        raise UnfitError(f"{int(strange.sum()):,} of {answer.size:,} predictions are not probabilities between 0 and 1")
+        raise UnfitError(f"{int(strange.sum()):,} of {plural(answer.size, 'prediction')} are not probabilities between 0 and 1")
 
 
 def _clip(probability: Floats) -> Floats:

@@ -175,7 +175,8 @@ def _edges(values: NDArray[np.float64]) -> tuple[float, ...]:
     edges = tuple(float(e) for e in inner if e < values.max())
     if not edges:  # one value takes all: a bin of its own, so that a shift to either side is seen
         top = float(values.max())
-        return (math.nextafter(top, -math.inf), top)
+        below = math.nextafter(top, -math.inf)
+        return (below, top) if math.isfinite(below) else (top,)
     return edges
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from noria.stats import student
+
 
 def welch_p_value(a_mean: float, a_sd: float, a_n: int, b_mean: float, b_sd: float, b_n: int, margin: float = 0.0) -> float:
     """One-sided p-value of "mean a is at most mean b plus ``margin``": small says that a is larger.
@@ -24,7 +26,7 @@ def welch_p_value(a_mean: float, a_sd: float, a_n: int, b_mean: float, b_sd: flo
     # Shares of the whole, not squares of the parts: these neither overflow nor vanish for very large or small spreads.
     of_a, of_b = error_a / (error_a + error_b), error_b / (error_a + error_b)
     freedom = 1 / (of_a**2 / (a_n - 1) + of_b**2 / (b_n - 1))
-    return _survival(excess / math.sqrt(error_a + error_b), freedom)
+    return student.survival(excess / math.sqrt(error_a + error_b), freedom)
 
 
 def _check(numbers: tuple[float, ...], spreads: tuple[float, float], sizes: tuple[int, int]) -> None:
@@ -34,10 +36,3 @@ def _check(numbers: tuple[float, ...], spreads: tuple[float, float], sizes: tupl
         raise ValueError(f"a standard deviation is negative: {min(spreads)}")
     if min(sizes) < 2:
         raise ValueError(f"Welch's test needs two values on each side; one side has {min(sizes)}")
-
-
-def _survival(t: float, freedom: float) -> float:
-    """P(T > t) for Student's t."""
-    from scipy.special import stdtr  # heavy: kept out of start-up
-
-    return float(stdtr(freedom, -t))

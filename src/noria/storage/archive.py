@@ -9,18 +9,17 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import msgspec
 from blake3 import blake3
 
 from noria.kernel.errors import DataError
+from noria.storage.file_names import PATH_MOST, safe_path
 
 CHUNK = 1 << 20
 BLOCK = tarfile.BLOCKSIZE
 CHECKSUM = slice(148, 156)  # of a header
-NAME_MOST = 4096  # bytes
 LONG_NAME = tarfile.GNUTYPE_LONGNAME
 
 
@@ -92,13 +91,13 @@ def members(file: BinaryIO) -> Iterator[ArchiveMember]:
         if block == bytes(BLOCK):
             break
         info = _header(block)
-        if info.type == LONG_NAME and long_name is None and info.size <= NAME_MOST:
+        if info.type == LONG_NAME and long_name is None and info.size <= PATH_MOST:
             long_name = _exactly(file, info.size).removesuffix(b"\0").decode("utf-8", "surrogateescape")
             _skip(file, info.size)
             continue
         if info.type != tarfile.REGTYPE:
             raise DataError(f"holds what is not a regular file: {info.name[:200]!r}")
-        name = safe(long_name if long_name is not None else info.name)
+        name = safe_path(long_name if long_name is not None else info.name)
         long_name = None
         content = Content(file, info.size)
         yield ArchiveMember(name, info.size, bool(info.mode & 0o100), content)
@@ -107,17 +106,6 @@ def members(file: BinaryIO) -> Iterator[ArchiveMember]:
         _skip(file, info.size)
     if any(_exactly(file, BLOCK)) or file.read(1):
         raise DataError("goes on after its end")
-
-
-def safe(name: str) -> str:
-    """The name, a path that stays inside the folder it is laid under. Raises DataError."""
-    parts = name.split("/")
-    if not _is_text(name):
-        raise DataError(f"holds a file whose name is not UTF-8: {name[:200]!r}")
-    odd = "\0" in name or "\\" in name or len(name.encode()) > NAME_MOST or any(len(part.encode()) > 255 for part in parts)
-    if odd or any(part in ("", ".", "..") for part in parts) or PurePosixPath(name).is_absolute():
-        raise DataError(f"holds a file whose name leaves the folder, or cannot be one: {name[:200]!r}")
-    return name
 
 
 def _skip(file: BinaryIO, size_bytes: int) -> None:
@@ -136,14 +124,6 @@ def _header(block: bytes) -> tarfile.TarInfo:
     if info.size < 0:
         raise DataError("is damaged: a file of negative size")
     return info
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

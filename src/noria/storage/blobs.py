@@ -99,7 +99,7 @@ class BlobStore:
         """Keep ``data``; its digest. See ``put_files`` for ``lasting``."""
         digest = names.digest_bytes(data)
         with full_disk(self.root), self._batch() as batch:
-            if not self._renewed(digest):
+            if not self._renew(digest):
                 self._write_out(batch, digest, data)
                 self._settle(batch, lasting)
         return digest
@@ -117,7 +117,7 @@ class BlobStore:
                     if _share_blocks(reader.fileno(), writer.fileno())
                     else _copy_and_digest(reader, writer)
                 )
-            if not self._renewed(digest):
+            if not self._renew(digest):
                 self._adopt(path, digest, lasting)
         return digest
 
@@ -126,7 +126,7 @@ class BlobStore:
         with self._fresh() as path:
             with path.open("r+b", buffering=0) as writer:
                 digest = _copy_and_digest(reader, writer)
-            if not self._renewed(digest):
+            if not self._renew(digest):
                 self._adopt(path, digest)
         return digest
 
@@ -173,7 +173,7 @@ class BlobStore:
     def _write(self, batch: _Batch[P], data: bytes) -> str:
         digest = names.digest_bytes(data)
         tiny = len(data) <= TINY  # whether it is packed already is not asked of each, but of all together
-        if digest in batch.written or digest in batch.held or digest in batch.packed or self._renewed(digest, packed=not tiny):
+        if digest in batch.written or digest in batch.held or digest in batch.packed or self._renew(digest, packed=not tiny):
             return digest
         batch.size_bytes += len(data)
         if not tiny:
@@ -207,7 +207,7 @@ class BlobStore:
         if batch.packing is not None:
             batch.packing.result()
         for digest, data in batch.held.items():
-            if not self._renewed(digest):
+            if not self._renew(digest):
                 self._write_out(batch, digest, data)
         if not batch.written:
             return
@@ -235,7 +235,7 @@ class BlobStore:
         try:
             stat = place.stat()
         except FileNotFoundError:
-            self._write_place(digest, self._unpacked(digest, place))
+            self._write_place(digest, self._read_packed(digest, place))
             stat = place.stat()
         mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if self._verified.get(digest) != mark:
@@ -244,7 +244,7 @@ class BlobStore:
             self._remember(digest, mark)
         return place
 
-    def unverified(self, digest: str) -> Path:
+    def unverified_path(self, digest: str) -> Path:
         """The file of a blob, for who verifies the bytes while reading them. Raises NotFoundError."""
         place = self._place(digest)
         return place if place.is_file() else self.path(digest)
@@ -255,7 +255,7 @@ class BlobStore:
         try:
             data = place.read_bytes()
         except FileNotFoundError:
-            return self._unpacked(digest, place)
+            return self._read_packed(digest, place)
         if names.digest_bytes(data) != digest:
             raise _corrupt(digest, place)
         return data
@@ -263,7 +263,7 @@ class BlobStore:
     def verified_size(self, digest: str) -> int:
         """Bytes of a blob, all of which were read and found whole. Raises NotFoundError, CorruptBlobError."""
         place = self._place(digest)
-        return self.path(digest).stat().st_size if place.is_file() else len(self._unpacked(digest, place))
+        return self.path(digest).stat().st_size if place.is_file() else len(self._read_packed(digest, place))
 
     def lend(self, digest: str, target: Path) -> None:
         """A read-only file with a blob's bytes, for as long as the blob is kept: a link, or a small file of its own.
@@ -274,9 +274,9 @@ class BlobStore:
         if place.is_file():
             target.symlink_to(self.path(digest))
         else:
-            _write_new(target, self._unpacked(digest, place), 0o444)
+            _write_new(target, self._read_packed(digest, place), 0o444)
 
-    def _unpacked(self, digest: str, place: Path) -> bytes:
+    def _read_packed(self, digest: str, place: Path) -> bytes:
         """A packed blob's bytes, verified."""
         data = self._small.get(digest)
         if data is None:
@@ -297,7 +297,7 @@ class BlobStore:
         Raises NotFoundError, CorruptBlobError, DiskFullError.
         """
         place = self._place(digest)
-        source = self.path(digest) if place.is_file() else self._unpacked(digest, place)
+        source = self.path(digest) if place.is_file() else self._read_packed(digest, place)
         with full_disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
@@ -351,7 +351,7 @@ class BlobStore:
         packed = self._small.drop(wanted, before)
         for digest in wanted:
             place = self._place(digest)
-            with self._locked(fcntl.LOCK_EX):
+            with self._lock(fcntl.LOCK_EX):
                 try:
                     if place.stat().st_mtime >= before:
                         continue
@@ -364,7 +364,7 @@ class BlobStore:
 
     def discard(self, digest: str) -> None:
         """Delete one blob, whatever its age: it is damaged, or a person erases it."""
-        with self._locked(fcntl.LOCK_EX):
+        with self._lock(fcntl.LOCK_EX):
             self._place(digest).unlink(missing_ok=True)
         self._small.drop([digest])
         self._verified.pop(digest, None)
@@ -379,7 +379,7 @@ class BlobStore:
                 _write_new(target, data, 0o444)
         self.discard(digest)
 
-    def sound(self, digest: str) -> bool:
+    def is_sound(self, digest: str) -> bool:
         """Whether the blob is kept and undamaged."""
         try:
             self.verified_size(digest)
@@ -392,15 +392,15 @@ class BlobStore:
             raise StoreError(f"{digest!r} is not a digest")
         return self.root / digest[:2] / digest
 
-    def _renewed(self, digest: str, *, packed: bool = True) -> bool:
+    def _renew(self, digest: str, *, packed: bool = True) -> bool:
         """Whether the blob is kept (in a file of its own, or else ``packed``) and undamaged, and from now on young; a damaged one
         is written anew.
         """
         if not os.path.exists(f"{self.root}/{digest[:2]}/{digest}"):  # asked of every file that arrives: no Path
-            return packed and self._small.renew(digest, time.time() - YOUNG_S) and self.sound(digest)
+            return packed and self._small.renew(digest, time.time() - YOUNG_S) and self.is_sound(digest)
         place = self._place(digest)
-        with self._locked(fcntl.LOCK_SH):
-            if not self.sound(digest):
+        with self._lock(fcntl.LOCK_SH):
+            if not self.is_sound(digest):
                 return False
             if place.stat().st_mtime < time.time() - YOUNG_S:
                 os.utime(place)
@@ -414,7 +414,7 @@ class BlobStore:
         self._verified[digest] = mark
 
     @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
+    def _lock(self, how: int) -> Iterator[None]:
         """Keep sweeps and those who rely on an old blob apart; the system lets go when a process dies."""
         handle = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -540,5 +540,5 @@ def _corrupt(digest: str, place: Path) -> CorruptBlobError:
     return CorruptBlobError(
         f"blob {names.short(digest)} is damaged: its bytes do not match its digest",
         where=str(place),
-        hint="`noria data verify` says who needs it, and puts it back where its bytes are still to be found.",
+        hint="`noria data verify` says what needs it, and restores it if its bytes still exist elsewhere.",
     )

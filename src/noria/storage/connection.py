@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ class Database:
             self.committed()
 
     @contextmanager
-    def one_moment(self) -> Iterator[None]:
+    def consistent_read(self) -> Iterator[None]:
         """All that is read inside is of one moment, whatever others write meanwhile; nothing may be written."""
         link = self._link()
         if link.depth:
@@ -260,7 +259,7 @@ def _undo(connection: sqlite3.Connection, undo: str) -> None:
 
 def migrations() -> list[str]:
     """The texts of the migrations, in order; their numbers run from 1 without a gap."""
-    folder = resources.files("noria.storage") / "migrations"
+    folder = Path(__file__).parent / "migrations"
     found = sorted(f.name for f in folder.iterdir() if MIGRATION.fullmatch(f.name))
     assert [int(name[:4]) for name in found] == list(range(1, len(found) + 1)), "migrations are numbered without a gap"
     return [(folder / name).read_text(encoding="utf-8") for name in found]

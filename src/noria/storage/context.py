@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from noria.kernel import names
 from noria.storage.blobs import BlobStore
+from noria.storage.disk import whole_path
 from noria.storage.ledger import Ledger
 from noria.storage.locks import Locks
 
@@ -54,7 +53,6 @@ class StoreContext(msgspec.Struct, frozen=True):
         link = self.state / "work" / "named" / f"{digest[:32]}{''.join(Path(name).suffixes[-2:]) or '.bin'}"
         if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
-            fresh = link.with_name(f".{link.name}.{os.getpid()}.{names.new_id('l')}")
-            fresh.symlink_to(target)
-            fresh.replace(link)
+            with whole_path(link) as fresh:
+                fresh.symlink_to(target)
         return link

@@ -11,9 +11,9 @@ import msgspec
 
 from noria.kernel import names
 from noria.kernel.event import Event
-from noria.storage.clock import ClockStore
 from noria.storage.connection import Database, Value
 from noria.storage.heads import HeadStore
+from noria.storage.project_clock import read_clock
 from noria.storage.rows import damage_error, parse_json
 
 GENESIS = "0" * 64
@@ -35,8 +35,8 @@ class ChainEnd(msgspec.Struct, frozen=True):
 
 
 class EventStore:
-    def __init__(self, database: Database, clock: ClockStore, head: HeadStore) -> None:
-        self._database, self._clock, self._head = database, clock, head
+    def __init__(self, database: Database, head: HeadStore) -> None:
+        self._database, self._head = database, head
 
     def append(
         self, project: str, kind: str, subject: str, text: str, facts: Mapping[str, Any] | None = None, actor: str = "engine"
@@ -45,7 +45,7 @@ class EventStore:
         with self._database.transaction():
             last = self._database.row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")
             at = time.time()
-            clock = self._clock.read(project)
+            clock = read_clock(self._database, project)
             body = {
                 "seq": last["seq"] + 1 if last else 1,
                 "project": project,
@@ -62,7 +62,7 @@ class EventStore:
             body["hash"] = event_hash(body)
             marks = ", ".join("?" * len(body))
             self._database.execute(f"INSERT INTO events ({', '.join(body)}) VALUES ({marks})", list(body.values()))  # noqa: S608  # names are ours, values are bound
-            self._head.appended()
+            self._head.note_append()
         return _event(body)
 
     def tail(

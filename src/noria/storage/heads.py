@@ -18,7 +18,6 @@ import msgspec
 
 from noria.kernel.errors import NoriaError, StoreError
 from noria.storage.connection import Database
-from noria.storage.stat_index import StatEntry, StatIndex
 
 FILE = "audit.head"
 SIZE = 512  # bytes: a disk writes them at once
@@ -42,8 +41,8 @@ class AuditHead(msgspec.Struct, frozen=True):
 
 
 class HeadStore:
-    def __init__(self, database: Database, marks: StatIndex) -> None:
-        self._database, self._marks = database, marks
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._path = database.path.with_name(FILE)
         self._sign: Sign | None = None
         self._last: AuditHead | None = None  # that this process wrote
@@ -54,7 +53,7 @@ class HeadStore:
         self._sign = sign
         self._database.committed = self._after
 
-    def appended(self) -> None:
+    def note_append(self) -> None:
         """An event was appended in the transaction that is open."""
         self._local.fresh = True
 
@@ -81,18 +80,20 @@ class HeadStore:
                 os.fsync(handle)
         self._last = head
         if before is None:
-            self._marks.put(*KEPT, {FILE: StatEntry("kept", "")})
+            sql = "INSERT INTO marks (project, place, name, seen, digest) VALUES (?, ?, ?, 'kept', '') ON CONFLICT DO NOTHING"
+            self._database.execute(sql, (*KEPT, FILE))
 
     def _goes_on(self, before: AuditHead | str | None, newest: int) -> bool:
         """Whether a head may take the place of what is there: of nothing, the first time; of one that the chain bears out."""
         if before is None:
-            return not self._was_kept()
+            return not self._has_entry()
         if isinstance(before, str) or (before != self._last and not self._holds(before)):
             return False
         return before.seq < newest
 
-    def _was_kept(self) -> bool:
-        return FILE in self._marks.all(*KEPT)
+    def _has_entry(self) -> bool:
+        sql = "SELECT 1 FROM marks WHERE project = ? AND place = ? AND name = ?"
+        return self._database.row(sql, (*KEPT, FILE)) is not None
 
     def _holds(self, head: AuditHead) -> bool:
         row = self._database.row("SELECT hash FROM events WHERE seq = ?", (head.seq,))
@@ -117,7 +118,7 @@ class HeadStore:
         except OSError as error:
             raise StoreError(f"the signed head cannot be read: {error.strerror}", where=str(self._path)) from error
         if head is None:
-            return "the signed head of the chain is missing: it was taken away" if self._was_kept() else ""
+            return "the signed head of the chain is missing: it was taken away" if self._has_entry() else ""
         if isinstance(head, str):
             return f"the signed head of the chain is damaged: {head}"
         if not verify(head.said, bytes.fromhex(head.signature)):

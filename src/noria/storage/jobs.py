@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from noria.kernel import names
 from noria.kernel.errors import LeaseLostError
-from noria.storage.connection import Database, Value
-from noria.storage.events import EventStore
+from noria.storage.bound_store import BoundStore
+from noria.storage.connection import Value
+from noria.storage.ledger import Ledger
 from noria.storage.rows import StructTable
 
 ATTEMPTS = 5  # claims of one job that ended without an outcome: then it is dead, and a person looks
@@ -28,30 +29,28 @@ class Job(msgspec.Struct, frozen=True):
     lease_until: float  # wall time
 
 
-class JobStore:
-    def __init__(self, database: Database, events: EventStore) -> None:
-        self._database, self._events = database, events
-        self._table = StructTable(database, "jobs", Job)
+class JobStore(BoundStore):
+    def __init__(self, ledger: Ledger, project: str) -> None:
+        super().__init__(ledger, project)
+        self._table = StructTable(ledger.database, "jobs", Job)
 
-    def add(self, project: str, kind: str, subject: str, dedupe: str | None = None) -> str | None:
+    def add(self, kind: str, subject: str, dedupe: str | None = None) -> str | None:
         """A new open job; None when an open one with the same ``dedupe`` exists."""
         with self._database.transaction():
-            if dedupe is not None and self._table.one("project = ? AND dedupe = ?", project, dedupe) is not None:
+            if dedupe is not None and self._table.one("project = ? AND dedupe = ?", self.project, dedupe) is not None:
                 return None
-            made = Job(names.new_id("job"), project, kind, subject, None, 0, 0, 0.0)
+            made = Job(names.new_id("job"), self.project, kind, subject, None, 0, 0, 0.0)
             self._table.insert(made, state="open", dedupe=dedupe, not_before=0.0)
         return made.id
 
-    def claim(
-        self, project: str, kinds: Sequence[str], owner: str, lease_s: float, subject: str | None = None, gone: str = ""
-    ) -> Job | None:
+    def claim(self, kinds: Sequence[str], owner: str, lease_s: float, subject: str | None = None, gone: str = "") -> Job | None:
         """Take the oldest job that nobody holds, or whose lease ran out, under a new fence; ``gone``: an owner known to be dead.
 
         Jobs that used up their attempts are buried on the way.
         """
         now = time.time()
         with self._database.transaction():
-            while (found := self._free(project, kinds, subject, now, gone)) is not None and found.attempts >= ATTEMPTS:
+            while (found := self._free(kinds, subject, now, gone)) is not None and found.attempts >= ATTEMPTS:
                 self._bury(found)
             if found is None:
                 return None
@@ -60,37 +59,39 @@ class JobStore:
             self._table.update("id", taken.id, changes)
         return taken
 
-    def _free(self, project: str, kinds: Sequence[str], subject: str | None, now: float, gone: str) -> Job | None:
+    def _free(self, kinds: Sequence[str], subject: str | None, now: float, gone: str) -> Job | None:
         held = "(lease_until < ? OR owner = ?) AND not_before <= ?"
         where = f"project = ? AND state = 'open' AND kind IN ({', '.join('?' * len(kinds))}) AND {held}"
-        values: list[Value] = [project, *kinds, now, gone, now]
+        values: list[Value] = [self.project, *kinds, now, gone, now]
         if subject is not None:
             where, values = f"{where} AND subject = ?", [*values, subject]
         return self._table.one(f"{where} ORDER BY id", *values)
 
-    def open(self, project: str, kind: str) -> list[str]:
+    def open(self, kind: str) -> list[str]:
         """Subjects of the jobs of a kind that are not done, oldest first."""
-        return [job.subject for job in self._table.many("project = ? AND kind = ? AND state = 'open' ORDER BY id", project, kind)]
+        return [
+            job.subject for job in self._table.many("project = ? AND kind = ? AND state = 'open' ORDER BY id", self.project, kind)
+        ]
 
-    def known(self, project: str, kind: str, subject: str) -> bool:
+    def known(self, kind: str, subject: str) -> bool:
         """Whether there is such a job, done or not."""
-        return self._table.one("project = ? AND kind = ? AND subject = ?", project, kind, subject) is not None
+        return self._table.one("project = ? AND kind = ? AND subject = ?", self.project, kind, subject) is not None
 
-    def stats(self, project: str) -> dict[str, int]:
+    def stats(self) -> dict[str, int]:
         """How many jobs there are, by state: open, done, dead."""
-        rows = self._database.rows("SELECT state, count(*) AS n FROM jobs WHERE project = ? GROUP BY state", (project,))
+        rows = self._database.rows("SELECT state, count(*) AS n FROM jobs WHERE project = ? GROUP BY state", (self.project,))
         return {row["state"]: row["n"] for row in rows}
 
-    def holder(self, project: str, kind: str, subject: str) -> str | None:
+    def holder(self, kind: str, subject: str) -> str | None:
         """Who holds the job of this kind now; None when nobody does."""
         where = "project = ? AND kind = ? AND subject = ? AND state = 'open' AND lease_until >= ?"
-        found = self._table.one(where, project, kind, subject, time.time())
+        found = self._table.one(where, self.project, kind, subject, time.time())
         return found.owner if found is not None else None
 
     def _bury(self, job: Job) -> None:
         self._table.update("id", job.id, {"state": "dead", "dedupe": None})
-        text = f"{job.kind} {job.subject} was given up after {job.attempts} attempts that ended without a word"
-        self._events.append(job.project, "job.dead", job.id, text)
+        text = f"{job.kind} {job.subject} was given up after {job.attempts} attempts that ended without a message"
+        self.ledger.events.append(job.project, "job.dead", job.id, text)
 
     def check(self, job: Job) -> None:
         """Raise LeaseLostError unless this very claim still holds. Inside a transaction: until its end."""

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from noria.kernel import logs
 from noria.kernel.errors import LeaseLostError, StoppedError
 from noria.storage.context import StoreContext
-from noria.storage.jobs import Job
+from noria.storage.jobs import Job, JobStore
 from noria.storage.ledger import Ledger
 
 _log = logs.get_logger("noria.storage")
@@ -48,7 +48,8 @@ class HeldJob:
     """A claimed job. Leaving the block without `done` gives the job back for another engine to take at once."""
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
-        self.ledger, self.job = ledger, job
+        self.job = job
+        self.jobs = JobStore(ledger, job.project)
         self._stop = threading.Event()
         self._lost = False
         self._outcome: str | None = None
@@ -57,10 +58,11 @@ class HeldJob:
     @classmethod
     def claim(cls, ledger: Ledger, project: str, kind: str, subject: str) -> HeldJob | None:
         """Claim the job of this kind, making it first if there is none; None while another engine holds it."""
-        ledger.jobs.add(project, kind, subject, dedupe=f"{kind}:{subject}")
-        job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject)
-        if job is None and (holder := ledger.jobs.holder(project, kind, subject)) and is_holder_gone(holder):
-            job = ledger.jobs.claim(project, (kind,), owner(), LEASE_S, subject, gone=holder)
+        jobs = JobStore(ledger, project)
+        jobs.add(kind, subject, dedupe=f"{kind}:{subject}")
+        job = jobs.claim((kind,), owner(), LEASE_S, subject)
+        if job is None and (holder := jobs.holder(kind, subject)) and is_holder_gone(holder):
+            job = jobs.claim((kind,), owner(), LEASE_S, subject, gone=holder)
         if job is None:
             return None
         _log.debug(f"{kind} {subject} is in hand", extra=logs.facts(job=kind, subject=subject))
@@ -77,14 +79,14 @@ class HeldJob:
             return
         if isinstance(error, LeaseLostError):  # of this lease, or somebody changed what it was read from: then it is free at once
             with contextlib.suppress(LeaseLostError):
-                self.ledger.jobs.release(self.job, 0.0, worked=True)
+                self.jobs.release(self.job, 0.0, worked=True)
             return
         if self._outcome is not None:
-            self.ledger.jobs.finish(self.job, self._outcome)
+            self.jobs.finish(self.job, self._outcome)
         else:
-            self.ledger.jobs.release(self.job, 0.0, worked=error is None or isinstance(error, StoppedError | KeyboardInterrupt))
+            self.jobs.release(self.job, 0.0, worked=error is None or isinstance(error, StoppedError | KeyboardInterrupt))
 
-    def done(self, outcome: str) -> None:
+    def finish(self, outcome: str) -> None:
         """The job is finished, not to be taken again."""
         self._outcome = outcome
 
@@ -101,13 +103,13 @@ class HeldJob:
         """Raise LeaseLostError when another engine took the job over."""
         if self._lost:
             raise LeaseLostError(f"the lease on {self.job.kind} {self.job.subject} was lost")
-        self.ledger.jobs.check(self.job)
+        self.jobs.check(self.job)
 
     def _renew(self) -> None:
         wait = LEASE_S / 3
         while not self._stop.wait(wait):
             try:
-                self.job, wait = self.ledger.jobs.renew(self.job, LEASE_S), LEASE_S / 3
+                self.job, wait = self.jobs.renew(self.job, LEASE_S), LEASE_S / 3
             except LeaseLostError:
                 self._lost = True
                 return

@@ -5,14 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from noria.storage.clock import ClockStore
 from noria.storage.connection import Database
 from noria.storage.disk import make_state
 from noria.storage.events import EventStore
 from noria.storage.heads import HeadStore
-from noria.storage.jobs import JobStore
 from noria.storage.projects import ProjectStore
-from noria.storage.stat_index import StatIndex
 
 
 class Ledger:
@@ -22,12 +19,8 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.projects = ProjectStore(database)
-        self.clock = ClockStore(database)
-        self.marks = StatIndex(database)
-        self.head = HeadStore(database, self.marks)
-        self.events = EventStore(database, self.clock, self.head)
-        self.clock.events = self.events
-        self.jobs = JobStore(database, self.events)
+        self.head = HeadStore(database)
+        self.events = EventStore(database, self.head)
 
     @classmethod
     def open(cls, state: Path) -> Ledger:

@@ -20,7 +20,7 @@ from noria.kernel.words import size
 from noria.storage import archive
 from noria.storage.archive import ArchiveMember, Content
 from noria.storage.context import Progress
-from noria.storage.disk import full_disk, whole_file
+from noria.storage.disk import whole_file
 
 RELEASE_HEAD, DATASET_HEAD = "release.json", "snapshot.json"  # the first member says what kind of export it is
 LIST_MOST = 256 << 20  # bytes of the list: about a million files
@@ -83,7 +83,7 @@ def write(target: Path, ahead: Mapping[str, bytes], sources: Mapping[str, ByteSo
 
     Raises CorruptBlobError, which names the file, when one is not what its piece says.
     """
-    with full_disk(target.parent), whole_file(target, 0o600) as file:
+    with whole_file(target, 0o600) as file:
         _write(file, ahead, sources, meter)
 
 
@@ -102,7 +102,7 @@ def _write(file: BinaryIO, ahead: Mapping[str, bytes], sources: Mapping[str, Byt
 
 def damage_error(what: str, where: Path | None = None) -> CorruptBlobError:
     """For bytes that were copied and do not match their digest."""
-    hint = "Put it back from a backup, or let the same data arrive again."
+    hint = "Restore it from a backup, or let the same data arrive again."
     return CorruptBlobError(f"{what} is damaged in the store", where=str(where) if where else None, hint=hint)
 
 

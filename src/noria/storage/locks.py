@@ -22,7 +22,7 @@ class Locks:
         self._folder = folder
 
     @contextmanager
-    def held(self, kind: str, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def hold(self, kind: str, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock of ``name``; while another has it, ``waiting`` is called again and again, and may raise."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{kind}-{names.digest_bytes(name.encode())[:32]}"
@@ -34,19 +34,19 @@ class Locks:
             os.close(handle)
 
     @contextmanager
-    def using(self, kind: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def hold_shared(self, kind: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Keep ``alone`` out, beside others who do so too."""
-        with self._standing(kind, fcntl.LOCK_SH, waiting):
+        with self._lock_kept_file(kind, fcntl.LOCK_SH, waiting):
             yield
 
     @contextmanager
-    def alone(self, kind: str, waiting: Callable[[], None]) -> Iterator[None]:
+    def hold_exclusive(self, kind: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Keep everybody else out; while there is one, ``waiting`` is called again and again, and may raise."""
-        with self._standing(kind, fcntl.LOCK_EX, waiting):
+        with self._lock_kept_file(kind, fcntl.LOCK_EX, waiting):
             yield
 
     @contextmanager
-    def _standing(self, kind: str, how: int, waiting: Callable[[], None]) -> Iterator[None]:
+    def _lock_kept_file(self, kind: str, how: int, waiting: Callable[[], None]) -> Iterator[None]:
         """A lock whose file stays: others may hold it when this one lets go."""
         handle = _take(self._place(kind), waiting, how)
         try:

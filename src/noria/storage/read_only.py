@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    import tempfile
 
 
 def cannot_write(file: Path) -> bool:
@@ -43,6 +46,8 @@ class ReadOnly:
             self._copy = None
 
     def _copied(self) -> Path:
+        import tempfile  # 1 ms: hardly a file needs a copy
+
         self._copy = self._copy or tempfile.TemporaryDirectory(prefix="noria-ledger-")
         target = Path(self._copy.name) / self._path.name
         if not target.exists():

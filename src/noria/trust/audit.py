@@ -8,21 +8,22 @@ from typing import Any
 
 import msgspec
 
+from noria.data.quarantine_store import QuarantineStore
 from noria.data.store import DataStore
 from noria.delivery.approval_store import ApprovalStore
-from noria.kernel import names
 from noria.kernel.errors import StoreError
-from noria.pipeline.run import Run, RunKind, lasting
-from noria.pipeline.run_store import RunStore
+from noria.pipeline.run import RunKind
+from noria.pipeline.run_store import RunStore, run_digest
 from noria.pipeline.turn_store import TurnStore
 from noria.releases import signing
+from noria.releases.decision_store import DecisionStore
+from noria.releases.policy_store import PolicyStore
 from noria.releases.store import ReleaseStore
 from noria.serving.route_store import RouteStore
 from noria.storage.events import ChainEnd
 from noria.storage.heads import FILE
 from noria.storage.ledger import Ledger
-from noria.storage.rows import to_json
-from noria.trust.judge_audit import KINDS, Approved, RecordedState, judge_state
+from noria.trust.judge_audit import KINDS, Approved, Decided, RecordedState, judge_state
 
 MOST = 20  # problems that are told
 ACCEPTED = "audit.accepted"  # the kind of an event: a person goes on in spite of what was found
@@ -51,7 +52,7 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     problems = [] if chain.ok else [chain.text]
     problems += _head(ledger, state, chain.count) if chain.ok else []
     accepted = _accepted_state(ledger)
-    with ledger.database.one_moment():
+    with ledger.database.consistent_read():
         found = [text for text in judge_state(ledger.events.each(KINDS), _states(ledger)) if text not in accepted]
     problems += found[:MOST]
     if len(found) > MOST:
@@ -60,7 +61,7 @@ def verify(ledger: Ledger, state: Path) -> Audit:
     if problems:
         text = "; ".join(problems)
     elif unsigned == chain.count and chain.count:
-        text = f"{chain.text}; its end was not signed yet: the next event does it"
+        text = f"{chain.text}; its end is not signed yet: the next event signs it"
     else:
         text = f"{chain.text}, and its end is the one that was signed"
         text += f"; {unsigned:,} newer events are not signed yet" if unsigned else ""
@@ -98,11 +99,6 @@ class ChainWatch:
         return problem or "; ".join(_head(self._ledger, self._state, self._newest.seq))
 
 
-def run_digest(run: Run) -> str:
-    """Of what never changes in a run: the event of its turn's end holds it."""
-    return names.digest_bytes(to_json(lasting(run)).encode())
-
-
 def _head(ledger: Ledger, state: Path, events: int) -> list[str]:
     """What the signed head says against the chain."""
     keys: tuple[str, ...] = ()
@@ -124,7 +120,10 @@ def _states(ledger: Ledger) -> dict[str, RecordedState]:
             DataStore(ledger, project.name).each_delivery(),
             TurnStore(ledger, project.name).each(),
             ((run.id, run_digest(run)) for run in RunStore(ledger, project.name).each(RunKind.TURN)),
-            DataStore(ledger, project.name).never_accepted(),
+            DataStore(ledger, project.name).files_without_delivery(),
+            [Decided(d.delivery, d.outcome, d.actor) for d in QuarantineStore(ledger, project.name).decisions()],
+            [(d.release, str(d.kind), d.actor) for d in DecisionStore(ledger, project.name).list() if d.actor is not None],
+            [(approval.after, approval.actor) for approval in PolicyStore(ledger, project.name).list()],
         )
         for project in ledger.projects.list()
     }

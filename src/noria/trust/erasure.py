@@ -20,9 +20,11 @@ from msgspec.structs import replace
 from noria.data import versions
 from noria.data.holding_store import HoldingStore
 from noria.data.kept_versions import note_erased
+from noria.data.quarantine_store import QuarantineStore
 from noria.data.snapshot import ErasedFile, FilePin
 from noria.data.store import DataStore
 from noria.delivery.context import DeliveryContext
+from noria.evaluation.look_store import LookStore
 from noria.kernel import names
 from noria.kernel.errors import NoriaError, NotFoundError, StoreError, UsageError
 from noria.pipeline import git
@@ -31,6 +33,7 @@ from noria.pipeline.run import Run, StepRecord, StepState
 from noria.releases import bundle, dataset_versions
 from noria.releases.bundle import CODE, Manifest, read_manifest
 from noria.releases.store import ReleaseStore
+from noria.storage.stat_index import StatIndex
 from noria.trust.gc import NAMED, exclusive
 from noria.trust.judge_retention import BlobKind, Holder, RetentionSet, descended_results
 from noria.trust.keep_store import KeepStore, RememberedResult
@@ -101,22 +104,23 @@ def plan(context: DeliveryContext, reference: str) -> ErasurePlan:
     What was erased before is no part of it. Raises NotFoundError when it is neither.
     """
     absent = versions.gone_files(context.ledger, context.blobs)
-    named = {file for file in _files(context, reference) if file.digest not in absent}
+    asked = set(_files(context, reference))
+    named = {file for file in asked | _same_rows(context, asked) if file.digest not in absent}
     files = tuple(sorted(named, key=lambda file: (file.dataset, file.name, file.digest)))
     roots = frozenset(file.digest for file in files)
     projects = [row.name for row in context.ledger.projects.list()]
-    held = {project: frozenset(HoldingStore(context.ledger, project).holding(roots)) for project in projects}
+    held = {project: frozenset(HoldingStore(context.ledger, project).snapshots_holding(roots)) for project in projects}
     results = {project: _descended_results(context, project, roots | held[project]) for project in projects}
     runs = [run for project in projects for run in KeepStore(context.ledger, project).runs(0.0) if _has_used(run, held[project])]
     manifests, left, outs = _made_contents(context, results, runs)
     touched = _affected_uses(context, projects, held, results, runs)
-    samples = frozenset(HoldingStore.of(context).samples_of(roots))
+    samples = frozenset(QuarantineStore.of(context).failing_rows_of(roots))
     needed = _needed_blobs(context, projects, manifests | left | samples)
     manifests, left = manifests - needed, left - needed
     standing = [
         (project, of, pin.name)
         for project in projects
-        for of, pin in HoldingStore(context.ledger, project).standing()
+        for of, pin in HoldingStore(context.ledger, project).accepted_files()
         if pin.digest in roots
     ]
     return ErasurePlan(
@@ -172,6 +176,13 @@ def _files(context: DeliveryContext, reference: str) -> Iterator[ErasedContent]:
         )
     for dataset, pin in found:
         yield _content_to_erase(dataset, pin if pin.size_bytes else replace(pin, size_bytes=_size(context, pin.digest)))
+
+
+def _same_rows(context: DeliveryContext, asked: Set[ErasedContent]) -> set[ErasedContent]:
+    """Files that hold rows of those: as they arrived, or without the rows that were dropped."""
+    digests = {file.digest for file in asked if file.digest}
+    more = QuarantineStore.of(context).made_of_each_other(digests)
+    return {ErasedContent(dataset, name, digest, _size(context, digest)) for dataset, name, digest in more}
 
 
 def _content_to_erase(dataset: str, pin: FilePin) -> ErasedContent:
@@ -257,7 +268,7 @@ def _affected_uses(
 
 def _size(context: DeliveryContext, digest: str) -> int:
     try:
-        return context.blobs.unverified(digest).stat().st_size
+        return context.blobs.unverified_path(digest).stat().st_size
     except NotFoundError:
         return 0
 
@@ -351,7 +362,9 @@ def _record(context: DeliveryContext, found: ErasurePlan) -> None:
             KeepStore(context.ledger, project).forget_results(keys)
         for project, dataset, name in found.standing:
             DataStore(context.ledger, project).withdraw(dataset, name)
-            context.ledger.marks.drop(project, f"data:{dataset}", [name])
+            StatIndex(context.ledger, project).drop(f"data:{dataset}", [name])
+        for project in found.touched.snapshots:
+            LookStore(context.ledger, project).forget_unkeyed()  # of earlier versions: an erased key could be found in them
         files = sorted({file.digest for file in found.files})
         text = f"{len(files):,} contents were erased ({found.size_bytes:,} bytes with what was made of them)"
         facts = {

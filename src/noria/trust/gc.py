@@ -23,11 +23,13 @@ from noria.data.versions import BLOBS
 from noria.delivery.context import DeliveryContext
 from noria.kernel.errors import RefusedError
 from noria.kernel.judge_clock import SETTLED_S, jump
-from noria.kernel.words import lasting
+from noria.kernel.words import lasting, plural
 from noria.pipeline.run import StepRecord
 from noria.predictions import compacted
 from noria.releases.store import ReleaseStore
+from noria.storage.jobs import JobStore
 from noria.storage.lease import HeldJob
+from noria.storage.stat_index import StatIndex
 from noria.trust.judge_retention import YOUNG_S, BlobKind, unneeded_blobs
 from noria.trust.keep_store import KeepStore, RememberedResult
 from noria.trust.references import References, contents, gather
@@ -124,8 +126,8 @@ def collect(context: DeliveryContext, keep_s: float, *, trust_clock: bool = Fals
     with exclusive(context) as leases:
         found = plan(context, keep_s)
         if found.doubt and not found.empty and not trust_clock:
-            hint = f"It is believed {lasting(SETTLED_S)} after that; if it is right, `noria gc --yes --trust-clock` deletes now."
-            raise RefusedError(f"nothing was deleted by its age, because {found.doubt}", hint=hint)
+            hint = f"It is trusted {lasting(SETTLED_S)} after that; if it is right, `noria gc --yes --trust-clock` deletes now."
+            raise RefusedError(f"nothing was deleted by age, because {found.doubt}", hint=hint)
         with context.ledger.transaction():
             for project, keys in found.results.items():
                 KeepStore(context.ledger, project).forget_results(keys)
@@ -136,7 +138,7 @@ def collect(context: DeliveryContext, keep_s: float, *, trust_clock: bool = Fals
         _forget_marks(context, found)
         done = replace(found, items=tuple(gone))
         if not done.empty:
-            text = f"{len(gone):,} things that nothing needs were deleted ({done.size_bytes:,} bytes)"
+            text = f"{plural(len(gone), 'thing')} no longer needed were deleted ({done.size_bytes:,} bytes)"
             facts = {
                 "size_bytes": done.size_bytes,
                 "before": found.before,
@@ -150,21 +152,21 @@ def collect(context: DeliveryContext, keep_s: float, *, trust_clock: bool = Fals
 def exclusive(context: DeliveryContext) -> Iterator[list[HeldJob]]:
     """Nobody runs, takes in or copies meanwhile, in any project of the ledger. Raises RefusedError, which says who does."""
     with ExitStack() as stack:
-        busy = "an experiment, or a command that copies data, is at work in this store"
-        stack.enter_context(context.locks.alone(BLOBS, _patience(busy)))
+        busy = "an experiment, or a command that copies data, is using this store"
+        stack.enter_context(context.locks.hold_exclusive(BLOBS, _patience(busy)))
         leases = []
         for project in context.ledger.projects.list():
             stack.enter_context(
-                context.locks.held("intake", project.name, _patience(f"files of {project.name} are being taken in"))
+                context.locks.hold("intake", project.name, _patience(f"files of {project.name} are being taken in"))
             )
             held = HeldJob.claim(context.ledger, project.name, "turn", project.name)
             if held is None:
-                owner = context.ledger.jobs.holder(project.name, "turn", project.name) or "an engine that is starting"
+                owner = JobStore(context.ledger, project.name).holder("turn", project.name) or "an engine that is starting"
                 raise _busy(f"a turn of {project.name} is running ({owner})")
             leases.append(stack.enter_context(held))
         yield leases
         for held in leases:
-            held.done("collected")
+            held.finish("collected")
 
 
 def _patience(busy: str) -> Callable[[], None]:
@@ -321,6 +323,6 @@ def _forget_marks(context: DeliveryContext, found: GarbagePlan) -> None:
             if not Path(tree).is_dir():
                 KeepStore(context.ledger, project).forget_tree(tree)
                 continue
-            known = context.ledger.marks.all(project, f"tree:{tree}")
+            known = StatIndex(context.ledger, project).all(f"tree:{tree}")
             gone = [name for name in known if not os.path.lexists(os.path.join(tree, name))]
-            context.ledger.marks.drop(project, f"tree:{tree}", gone)
+            StatIndex(context.ledger, project).drop(f"tree:{tree}", gone)

@@ -18,9 +18,12 @@ SEALED = ("release.sealed", "release.imported")
 LIFTED = ("release.lifted", "rollout.promoted")  # promoting a release by hand lifts its bar
 BARRED = ("release.withdrawn", "rollout.rolled_back", "environment.rolled_back")
 APPROVED = "release.approved"
+ACCEPTED = "release.accepted"
+POLICY = "policy.approved"
 DELIVERED = ("data.accepted", "data.quarantined")
+DECIDED = {"data.released": "released", "data.discarded": "discarded"}  # of files in quarantine
 STARTED, ENDED = "turn.started", "turn.ended"
-KINDS = (*SEALED, *LIFTED, *BARRED, APPROVED, *DELIVERED, STARTED, ENDED)
+KINDS = (*SEALED, *LIFTED, *BARRED, APPROVED, ACCEPTED, POLICY, *DELIVERED, *DECIDED, STARTED, ENDED)
 
 
 class Approved(msgspec.Struct, frozen=True):
@@ -28,6 +31,14 @@ class Approved(msgspec.Struct, frozen=True):
 
     release: str
     environment: str
+    actor: str
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What a person decided of a file in quarantine, as the ledger has it."""
+
+    delivery: str
+    outcome: str
     actor: str
 
 
@@ -42,6 +53,9 @@ class RecordedState(msgspec.Struct, frozen=True):
     turns: Iterable[Turn] = ()
     runs: Iterable[tuple[str, str]] = ()
     never_accepted: Sequence[tuple[str, str]] = ()
+    decisions: Sequence[Decided] = ()
+    accepted: Sequence[tuple[str, str, str]] = ()  # release, kind and actor of each decision that was taken
+    policies: Sequence[tuple[str, str]] = ()  # digest and actor of each policy that was approved
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -59,7 +73,10 @@ class _Told(msgspec.Struct):
     barred: dict[str, str] = {}  # version -> why, as long as it holds
     champions: dict[str, str] = {}  # environment -> digest
     approvals: set[Approved] = set()
-    deliveries: dict[str, tuple[bool, str]] = {}  # id -> whether it was accepted, and its content's digest
+    accepted: set[tuple[str, str, str]] = set()  # release, kind, actor
+    policies: set[tuple[str, str]] = set()  # digest, actor
+    deliveries: dict[str, tuple[bool, str, str]] = {}  # id -> whether it was accepted, its digest, that of its good rows
+    decisions: set[Decided] = set()
     kept: dict[str, int] = {}  # dataset -> files that were accepted many at once, with one event
     turns: dict[str, _Ended | None] = {}  # id -> how it ended, if it did
 
@@ -80,10 +97,17 @@ def _follow(told: _Told, event: Event) -> None:
     elif event.kind == APPROVED:
         who = {event.actor, event.text.partition(" approves of ")[0]}
         told.approvals |= {Approved(event.subject, str(facts.get("environment", "")), actor) for actor in who}
+    elif event.kind in DECIDED:
+        told.decisions.add(Decided(event.subject, DECIDED[event.kind], event.actor))
+    elif event.kind == POLICY:
+        told.policies.add((event.subject, event.actor))
+    elif event.kind == ACCEPTED:
+        told.accepted |= {(event.subject, str(kind), event.actor) for kind in facts.get("kinds", ())}
     elif event.kind in DELIVERED and "files" in facts:
         told.kept[event.subject] = told.kept.get(event.subject, 0) + int(facts["files"])
     elif event.kind in DELIVERED:
-        told.deliveries[event.subject] = event.kind == DELIVERED[0], str(facts.get("digest", ""))
+        digests = str(facts.get("digest", "")), str(facts.get("kept", ""))
+        told.deliveries[event.subject] = event.kind == DELIVERED[0], *digests
     elif event.kind == STARTED:
         told.turns[event.subject] = None
     elif event.kind == ENDED:
@@ -92,14 +116,14 @@ def _follow(told: _Told, event: Event) -> None:
     elif event.kind in LIFTED:
         told.barred.pop(event.subject, None)
     elif event.kind in BARRED:
-        told.barred[_leaving(event)] = event.text
+        told.barred[barred_version(event)] = event.text
     if event.kind == "rollout.promoted":
         told.champions[str(facts.get("environment", ""))] = str(facts.get("digest", ""))
     elif event.kind == "environment.rolled_back":
         told.champions[event.subject] = str(facts.get("champion", ""))
 
 
-def _leaving(event: Event) -> str:
+def barred_version(event: Event) -> str:
     """The version that an event bars."""
     if event.kind == "environment.rolled_back":
         return event.text.removeprefix(f"{event.subject} rolled back from ").partition(" ")[0]
@@ -111,7 +135,7 @@ def _against(told: _Told, state: RecordedState) -> Iterable[str]:
     for release in state.releases:
         yield from _release(told, release)
     for version in told.sealed.keys() - versions:
-        yield f"{version} was sealed, and the ledger has no such release any more"
+        yield f"{version} was sealed, but is no longer in the ledger"
     for route in state.routes:
         due = told.champions.get(route.environment)
         if due != route.champion:
@@ -120,6 +144,12 @@ def _against(told: _Told, state: RecordedState) -> Iterable[str]:
     for one in state.approvals:
         if one not in told.approvals:
             yield f"an approval of {one.release} for {one.environment} by {one.actor} is in no event"
+    for version, kind, actor in state.accepted:
+        if (version, kind, actor) not in told.accepted:
+            yield f"that {actor} accepted {version} ({kind}) is in no event"
+    for digest, actor in state.policies:
+        if (digest, actor) not in told.policies:
+            yield f"that {actor} approved the policy {digest[:12]} is in no event"
     yield from _data(told, state)
     yield from _turns(told, state)
 
@@ -142,15 +172,20 @@ def _data(told: _Told, state: RecordedState) -> Iterable[str]:
         if delivery.id not in told.deliveries:
             silent[delivery.dataset] = silent.get(delivery.dataset, 0) + 1
             continue
-        accepted, digest = told.deliveries[delivery.id]
+        accepted, digest, kept = told.deliveries[delivery.id]
         if accepted != delivery.accepted:
             yield f"{delivery.name} was {'accepted' if accepted else 'quarantined'}; the ledger says otherwise"
         elif digest != delivery.digest:
             yield f"{delivery.name} has not the content that was judged: {delivery.digest[:12]}, not {digest[:12]}"
+        elif kept != delivery.kept_digest:
+            yield f"{delivery.name} has other good rows than were accepted: {delivery.kept_digest[:12]}, not {kept[:12]}"
     for dataset, found in silent.items():
         due = told.kept.get(dataset, 0)
         if found > due:
             yield f"{dataset} has {plural(found - due, 'judged file')} more than its events say"
+    for one in set(state.decisions) ^ told.decisions:
+        where = "is in no event" if one in state.decisions else "is no longer in the ledger"
+        yield f"that {one.actor} {one.outcome} {one.delivery} {where}"
     for dataset, name in state.never_accepted:
         yield f"{name} counts as accepted into {dataset}, and never arrived with this content"
 
@@ -168,10 +203,10 @@ def _turns(told: _Told, state: RecordedState) -> Iterable[str]:
             if turn.outcome != due:
                 yield f"turn {turn.number} is {turn.outcome}; by the events it is {due}"
     for turn_id in sorted(gone):
-        yield f"turn {turn_id} started, and the ledger has no such turn any more"
+        yield f"turn {turn_id} started, but is no longer in the ledger"
     due_runs = {ended.run: ended.digest for ended in told.turns.values() if ended and ended.digest}
     for run_id, digest in state.runs:
         if due_runs.pop(run_id, digest) != digest:
             yield f"run {run_id} is not the one that was recorded at the end of its turn"
     for run_id in sorted(due_runs):
-        yield f"run {run_id} was recorded, and the ledger has no such run any more"
+        yield f"run {run_id} was recorded, but is no longer in the ledger"

@@ -29,7 +29,7 @@ class KeepStore(BoundStore):
         super().__init__(ledger, project)
         self._runs = StructTable(ledger.database, "runs", Run)
 
-    def collected_before(self) -> float:
+    def collection_time(self) -> float:
         """Runs that ended before this may have lost their files to a collection; 0 when there was none."""
         row = self._database.row("SELECT before FROM collected WHERE project = ?", (self.project,))
         return float(row["before"]) if row else 0.0

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from noria.data import versions
 from noria.data.holding_store import HoldingStore
 from noria.data.kept_versions import PinStore
+from noria.data.quarantine_store import QuarantineStore
 from noria.data.snapshot import FilePin, SnapshotFacts
 from noria.data.store import DataStore
 from noria.delivery.context import DeliveryContext
@@ -53,7 +54,7 @@ def gather(context: DeliveryContext, before: Mapping[str, float] | None = None) 
     Blobs belong to all projects of the ledger, and so all are asked.
     """
     projects = [row.name for row in context.ledger.projects.list()]
-    ends = before or {name: KeepStore(context.ledger, name).collected_before() for name in projects}
+    ends = before or {name: KeepStore(context.ledger, name).collection_time() for name in projects}
     kept = keep((holder for name in projects for holder in holders(context, name, ends[name])), ends)
     return expand(context, projects, kept)
 
@@ -95,7 +96,7 @@ def holders(context: DeliveryContext, project: str, since: float) -> Iterator[Ho
     for pinned in PinStore(context.ledger, project).pins():
         yield Holder(BlobKind.PINNED, project, pinned.name, pinned.at, snapshots=frozenset({pinned.digest}))
     yield from _of_datasets(context, project)
-    for delivery in HoldingStore(context.ledger, project).samples(since):
+    for delivery in QuarantineStore(context.ledger, project).kept(since):
         blobs = frozenset(filter(None, (delivery.sample_digest, delivery.digest)))
         yield Holder(BlobKind.QUARANTINE, project, delivery.id, delivery.at, blobs=blobs)
 
@@ -134,7 +135,7 @@ def _of_records(records: Iterable[StepRecord], *, logs: bool) -> _Left:
 
 def _of_releases(context: DeliveryContext, project: str, runs: Mapping[str, Run], since: float) -> Iterator[Holder]:
     erased = versions.gone_files(context.ledger, context.blobs)
-    hit = HoldingStore(context.ledger, project).holding(erased.keys()) if erased else set()
+    hit = HoldingStore(context.ledger, project).snapshots_holding(erased.keys()) if erased else set()
     for release in ReleaseStore(context.ledger, project).list():
         run = runs.get(release.run_id)
         made = _of_run(run, since) if run is not None else _of_bundle(context, release, since)
@@ -179,7 +180,7 @@ def _read(path: Path, otherwise: bytes) -> bytes:
 
 def _of_datasets(context: DeliveryContext, project: str) -> Iterator[Holder]:
     standing: dict[str, set[str]] = {}
-    for dataset, pin in HoldingStore(context.ledger, project).standing():
+    for dataset, pin in HoldingStore(context.ledger, project).accepted_files():
         if pin.origin is None:
             standing.setdefault(dataset, set()).add(pin.digest)
     newest: dict[str, SnapshotFacts] = {}
@@ -212,7 +213,7 @@ def uses(context: DeliveryContext, needs: References, wanted: Set[str]) -> dict[
         for digest in holder.blobs & wanted:
             _note(found[digest], holder)
     for project in {holder.project for holder in needs.kept.holders}:
-        for dataset, pin in HoldingStore(context.ledger, project).standing():
+        for dataset, pin in HoldingStore(context.ledger, project).accepted_files():
             if pin.digest in wanted:
                 found[pin.digest].data.add((dataset, pin.name))
     return found

@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 
 from noria import config
-from noria.data import arrivals, served_predictions
+from noria.data import arrivals, personal_columns, personal_key, served_predictions
 from noria.data.versions import BLOBS
 from noria.delivery.context import DeliveryContext
 from noria.kernel import names
-from noria.kernel.errors import CorruptBlobError, NoriaError, NotFoundError, StoreError
+from noria.kernel.errors import CorruptBlobError, DataError, NoriaError, NotFoundError, StoreError
 from noria.kernel.words import size
 from noria.pipeline import environment
 from noria.pipeline.executors.task import cores
@@ -89,7 +89,7 @@ class VerificationReport(msgspec.Struct, frozen=True):
 
 def verify(context: DeliveryContext) -> VerificationReport:
     """Read everything that is needed, and mend what can be mended."""
-    with context.locks.using(BLOBS):
+    with context.locks.hold_shared(BLOBS):
         needs = gather(context)
         size_bytes, bad = _read_all(context, needs)
         used = uses(context, needs, bad.keys()) if bad else {}
@@ -223,13 +223,13 @@ def _source_files(context: DeliveryContext, used: Mapping[str, Uses]) -> Iterato
             try:
                 yield from _of_source(context, dataset, files)
             except NoriaError as error:
-                context.progress(f"{of}: its source cannot be asked: {error.message}")
+                context.progress(f"{of}: its source cannot be read: {error.message}")
 
 
 def _of_source(context: DeliveryContext, dataset: config.DataSource, files: Mapping[str, list[str]]) -> Iterator[Candidate]:
     source = arrivals.connect(context, dataset)
     with tempfile.TemporaryDirectory() as folder:
-        for found in source.look():
+        for found in source.list_files():
             if found.name not in files or found.problem:
                 continue
             path = Path(found.path) if found.path is not None else Path(folder) / "fetched"
@@ -238,8 +238,12 @@ def _of_source(context: DeliveryContext, dataset: config.DataSource, files: Mapp
                     source.fetch(found, path)
                 except FileNotFoundError:
                     continue
-            for digest in files[found.name]:
-                yield path, digest, found.name
+            with (
+                contextlib.suppress(DataError),  # what cannot be treated was never stored
+                personal_columns.treated(dataset, path, found.name, personal_key.of_a_look(context.state)) as stored,
+            ):
+                for digest in files[found.name]:
+                    yield stored, digest, found.name
 
 
 # --- bundles

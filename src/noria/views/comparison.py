@@ -1,9 +1,9 @@
-"""Compare: find what two names stand for, gather what is recorded about each, and judge what differs."""
+"""Compare: resolves two names to runs, gathers their records, and judges what differs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,12 +28,13 @@ from noria.storage.blobs import BlobStore
 from noria.storage.ledger import Ledger
 from noria.views.turn_reference import find_turn
 
+T = TypeVar("T")
 LATEST = "latest"
 HINT = "Name a release (v3), a turn (12), a run (or the beginning of its id), an environment, or `latest`."
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """Where a project's past is kept."""
+    """The stores that hold a project's history."""
 
     ledger: Ledger
     blobs: BlobStore
@@ -56,7 +57,7 @@ def find(archive: Archive, ref: str) -> NamedRun:
     if ref == LATEST:
         runs = RunStore(ledger, project).list()
         if not runs:
-            raise NotFoundError("there is no run yet", hint="`noria run` turns the wheel once.")
+            raise NotFoundError("there is no run yet", hint="`noria run` runs a first turn.")
         newest = next((run for run in runs if _has_worked(archive, run)), runs[0])
         return _name_run(archive, newest, f"{newest.id} (latest)")
     turn = find_turn(ledger, project, ref)
@@ -114,7 +115,7 @@ def _champion(archive: Archive) -> NamedRun | None:
 
 
 def difference(archive: Archive, before: NamedRun, after: NamedRun) -> RunDifference:
-    """Everything that differs between two runs. What is no longer there is said to be unknown, never guessed."""
+    """Everything that differs between two runs. What no longer exists is reported as unknown, never guessed."""
     a, b = side(archive, before), side(archive, after)
     records = None
     if a.environment is not None and b.environment is not None:
@@ -165,6 +166,17 @@ def _evidence(bundle: Path | None, name: str) -> Any:
     try:
         return msgspec.json.decode((bundle / "evidence" / f"{name}.json").read_bytes())
     except (OSError, msgspec.DecodeError):
+        return None
+
+
+def sealed_evidence(archive: Archive, named: NamedRun, name: str, kind: type[T] | Any = Any) -> T | Any:
+    """A document of the release's bundle; None where the run became none, or it was erased or torn, or is no ``kind``."""
+    if named.release is None:
+        return None
+    found = _evidence(archive.state / "releases" / named.release.digest, name)
+    try:
+        return msgspec.convert(found, kind) if found is not None else None
+    except msgspec.ValidationError:
         return None
 
 

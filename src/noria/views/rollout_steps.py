@@ -1,4 +1,4 @@
-"""A rollout for a person who looks at it for ten seconds: its steps, and its evidence as bars."""
+"""A rollout at a glance: its steps, and its evidence as bars."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PlanStep(msgspec.Struct, frozen=True):
 
 
 def plan(rollout: Rollout) -> tuple[PlanStep, ...]:
-    """Its steps in order; replay and probation are steps while it is there."""
+    """Returns the rollout's steps in order; replay and probation are shown as steps while the rollout is in them."""
     state = (rollout.resumes or rollout.state) if rollout.state is RolloutState.HELD else rollout.state
     if state is RolloutState.PROBATION:
         return (*(PlanStep(words, "done") for words in rollout.plan), PlanStep("probation", "here"))
@@ -47,7 +47,7 @@ def _where(index: int, here: int) -> str:
 
 
 def headline(rollout: Rollout) -> str:
-    """One sentence on why it stands where it does. What it repeats of the guards is left out: they are shown below it."""
+    """Says in one sentence why the rollout is where it is. What the guards say is left out: they are shown below."""
     if rollout.look is None:
         return rollout.reason
     said = [] if rollout.state is RolloutState.HELD else [_without_guards(rollout.look.text, rollout.look)]
@@ -83,7 +83,7 @@ def traffic(rollout: Rollout, share: float, shadow: float) -> str:
 
 
 def reach(evidence: float, needed: float) -> float:
-    """How far a bar goes, in percent of its width: by the logarithm, 0 where it says nothing, ``MARK`` where it is enough."""
+    """The length of a bar in percent of its width, on a log scale: 0 for no evidence, ``MARK`` for enough."""
     if needed <= 1:
         return 100.0 if evidence >= needed else 0.0
     if evidence <= 1:
@@ -92,7 +92,7 @@ def reach(evidence: float, needed: float) -> float:
 
 
 def bar(kind: str, evidence: float, needed: float) -> Markup:
-    """An SVG element: evidence of a kind (safe, harm) beside what is needed."""
+    """Draws an SVG bar of evidence (safe, harm) beside what is needed."""
     return Markup(
         '<svg class="evidence {}" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{} {} of {}">'
         '<rect class="rest" width="100" height="6"/><rect class="fill" width="{}" height="6"/>'

@@ -1,4 +1,4 @@
-"""What the ledger does not know: the project file's words, and which processes run."""
+"""The part of the status that is not in the ledger: settings of the project file, and running processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from noria.kernel.errors import ServingError
-from noria.kernel.policy import MonitorPolicy, RolloutPolicy, StepKind
+from noria.kernel.policy import Freeze, MonitorPolicy, RolloutPolicy, StepKind
 from noria.serving.client import SOCKET, Server
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServerUse(msgspec.Struct, frozen=True):
-    """What the processes of the model server take at present."""
+    """What the processes of the model server use at present."""
 
     workers: Mapping[str, int] = {}  # environment -> how many
     processes: int = 0
@@ -29,15 +29,16 @@ class ServerUse(msgspec.Struct, frozen=True):
 
 
 class StatusContext(msgspec.Struct, frozen=True):
-    """Without a project file in hand its words stay empty, and the environments are those that have a route."""
+    """Without a project file, its fields stay empty, and the environments are those with a route."""
 
     goal: str = ""
     gated: tuple[str, ...] = ()  # metrics that gates ask for, in the gates' order
     environments: tuple[str, ...] = ()  # in the project file's order
     steps: Mapping[str, tuple[float, ...]] = {}  # environment -> the policy's canary shares
+    freezes: Mapping[str, tuple[Freeze, ...]] = {}  # environment -> when nothing goes out to it
     addresses: Mapping[str, str] = {}  # environment, or "console" -> http://127.0.0.1:8000
     daemon: bool = False
-    standstill: str = ""  # why the daemon that runs decides nothing any more
+    standstill: str = ""  # why the running daemon decides nothing any more
     server: bool = False
     use: ServerUse | None = None  # None: no server, or it does not know yet
     answering: Mapping[tuple[str, str], str] = {}  # environment, project -> the champion in the workers
@@ -47,7 +48,7 @@ class StatusContext(msgspec.Struct, frozen=True):
 
 
 class RunningDaemon(msgspec.Struct, frozen=True):
-    """What state/daemon.json tells of the process that `noria up` started."""
+    """The contents of daemon.json: the process that `noria up` started."""
 
     pid: int
     console: str | None  # http://127.0.0.1:8080
@@ -55,7 +56,7 @@ class RunningDaemon(msgspec.Struct, frozen=True):
 
 
 def surroundings(state: Path, project: Project | None = None) -> StatusContext:
-    """Look around: daemon.json, the server's socket, and the project file's words where there is one."""
+    """Reads daemon.json, asks the server over its socket, and reads the project file if there is one."""
     daemon = running_daemon(state)
     status = _status(state)
     addresses = status.get("addresses", {})
@@ -89,7 +90,7 @@ def _crash_causes(environments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _use(status: Mapping[str, Any]) -> ServerUse | None:
-    """Parent and hosts are told by every environment, and counted once."""
+    """Every environment reports parent and hosts; they are counted once."""
     found = {name: facts["usage"] for name, facts in status.get("environments", {}).items() if facts.get("usage")}
     each = {process["pid"]: process for usage in found.values() for process in usage["processes"]}.values()
     if not each:
@@ -104,9 +105,13 @@ def shares(policy: RolloutPolicy) -> tuple[float, ...]:
     return tuple(step.share for step in policy.steps if step.kind is StepKind.CANARY)
 
 
+def with_freezes(around: StatusContext, project: Project) -> StatusContext:
+    return replace(around, freezes={name: environment.freeze for name, environment in project.environments.items()})
+
+
 def _with_words(around: StatusContext, project: Project) -> StatusContext:
     return replace(
-        around,
+        with_freezes(around, project),
         goal=project.goal,
         gated=tuple(gate.metric for gate in project.gates),
         environments=tuple(project.environments),
@@ -123,12 +128,12 @@ def running_daemon(state: Path) -> RunningDaemon | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if facts.get("folder", identity(state)) != identity(state):
-        return None  # a copy of the folder of a project whose daemon runs
+        return None  # this folder is a copy; the daemon runs in the original
     return RunningDaemon(pid, facts.get("console"), str(facts.get("standstill", ""))) if is_alive(pid) else None
 
 
 def identity(folder: Path) -> list[int]:
-    """What tells a folder from its copies, wherever it is moved to on its disk."""
+    """Identifies a folder, as opposed to its copies, even after it moved on its disk."""
     facts = folder.stat()
     return [facts.st_dev, facts.st_ino]
 

@@ -1,4 +1,4 @@
-"""What a person wants to see at a glance, read from the ledger: the page, the control API and `noria status` share it."""
+"""The status at a glance, read from the ledger; the page, the control API and `noria status` share it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from noria.data.snapshot import Delivery
 from noria.data.store import DataStore
 from noria.delivery.rollout_record import Analysis, Rollout
 from noria.delivery.rollout_store import RolloutStore
-from noria.evaluation.records import Assessment
+from noria.evaluation.records import Assessment, HoldoutBudget
 from noria.evaluation.store import EvaluationStore
 from noria.kernel.event import Event
+from noria.kernel.policy import Freeze
 from noria.monitor.records import Alert, Window
 from noria.monitor.store import AlertStore, QualityStore
 from noria.pipeline.trigger_store import TriggerStore
@@ -26,6 +28,7 @@ from noria.releases.store import ReleaseStore
 from noria.serving.route import Route
 from noria.serving.route_store import RouteStore
 from noria.serving.tallies import Tally, total
+from noria.storage.clock import ClockStore
 from noria.views.runtime_status import StatusContext, surroundings
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ JUDGED = 20  # turns whose gates and evaluation are shown
 
 
 class RolloutView(msgspec.Struct, frozen=True):
-    """A rollout that is not decided yet, or on probation, with its evidence so far."""
+    """A rollout that is undecided or on probation, with its evidence so far."""
 
     rollout: Rollout
     share: float  # of requests that the candidate answers now
@@ -45,6 +48,8 @@ class RolloutView(msgspec.Struct, frozen=True):
     champion: Tally  # totals over the whole rollout
     candidate: Tally
     shadow: float = 0.0  # share of requests that the release which does not answer scores too
+    freezes: tuple[Freeze, ...] = ()  # of its environment, where the project file is known
+    now: float = 0.0  # project clock
 
 
 class EnvironmentView(msgspec.Struct, frozen=True):
@@ -55,7 +60,7 @@ class EnvironmentView(msgspec.Struct, frozen=True):
     canary: RolloutView | None
     probation: RolloutView | None = None  # of the release that serves
     ready: str | None = None  # the release before, where it may take over: it is not barred
-    trouble: str = ""  # where the server does not answer by the release that is to serve: what it does instead, and why
+    trouble: str = ""  # when the server does not answer with the champion: what it does instead, and why
 
 
 class ClockView(msgspec.Struct, frozen=True):
@@ -82,15 +87,16 @@ class StatusView(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()  # newest first
     ended: tuple[Rollout, ...] = ()  # rollouts that ended, newest first
     judged: Mapping[str, Assessment] = {}  # by turn, of the newest, whether they were released or not
+    holdout: HoldoutBudget | None = None  # as the newest verdict left it
 
     @classmethod
     def read(cls, ledger: Ledger, project: str, state: Path, policy: Project | None = None) -> StatusView:
-        """One look at the ledger and at the processes of a state folder; ``policy`` adds the project file's words."""
+        """Reads the ledger and the processes of a state folder; ``policy`` adds settings of the project file."""
         return read(ledger, project, surroundings(state, policy))
 
     @property
     def next_step(self) -> str:
-        """What a person would do now, when nothing has happened yet."""
+        """Suggests what to do before the first turn."""
         if self.turns:
             return ""
         return "no turn yet; the daemon waits for data or a commit" if self.around.daemon else "no turn yet; next: noria run"
@@ -105,11 +111,12 @@ def nothing_yet(project: str, around: StatusContext) -> StatusView:
 
 
 def read(ledger: Ledger, project: str, around: StatusContext) -> StatusView:
-    """One look at the ledger; nothing is changed."""
+    """Reads the ledger and changes nothing."""
     now = time.time()
     releases = tuple(ReleaseStore(ledger, project).list())
     turns = tuple(TurnStore(ledger, project).list(TURNS))
-    clock = ledger.clock.read(project)
+    clock = ClockStore(ledger, project).read()
+    newest = EvaluationStore(ledger, project).newest()
     return StatusView(
         project=project,
         at=now,
@@ -118,6 +125,7 @@ def read(ledger: Ledger, project: str, around: StatusContext) -> StatusView:
         environments=_environments(ledger, project, around, {r.digest: r for r in releases}),
         turns=turns,
         judged=EvaluationStore(ledger, project).of_turns(turn.id for turn in turns[:JUDGED]),
+        holdout=newest.holdout if newest is not None else None,
         releases=releases,
         windows=tuple(sorted(QualityStore(ledger, project).windows(WINDOWS), key=lambda w: (w.start, w.release))),
         deliveries=tuple(DataStore(ledger, project).deliveries(DELIVERIES)),
@@ -147,20 +155,23 @@ def _environment(
     ledger: Ledger, project: str, around: StatusContext, releases: Mapping[str, Release], name: str, route: Route | None
 ) -> EnvironmentView:
     active, probing = RolloutStore(ledger, project).active(name), RolloutStore(ledger, project).probing(name)
+    canary = _canary(active, route, around.steps.get(name, ())) if active else None
+    if canary is not None:
+        canary = replace(canary, freezes=around.freezes.get(name, ()), now=ClockStore(ledger, project).now())
     return EnvironmentView(
         name=name,
         address=around.addresses.get(name),
         route=route,
         release=releases.get(route.champion) if route else None,
         ready=_ready(route, releases),
-        canary=_canary(active, route, around.steps.get(name, ())) if active else None,
+        canary=canary,
         probation=_canary(probing, route, ()) if probing else None,
         trouble=_trouble(route, around, releases) if route and around.server else "",
     )
 
 
 def _trouble(route: Route, around: StatusContext, releases: Mapping[str, Release]) -> str:
-    """What keeps the release that is to serve from answering; empty where it answers."""
+    """Says why the champion does not answer; empty when it does."""
     answering = around.answering.get((route.environment, route.project))
     why = f": {around.failed[route.champion]}" if route.champion in around.failed else ""
     if route.environment in around.idle:
@@ -207,6 +218,7 @@ def document(view: StatusView) -> dict[str, Any]:
         "quarantined_rows": view.quarantined_rows,
         "waiting_triggers": view.waiting_triggers,
         "alerts": [msgspec.to_builtins(a) for a in view.alerts],
+        "holdout": msgspec.to_builtins(view.holdout) | {"left": view.holdout.left} if view.holdout is not None else None,
         "next": view.next_step,
     }
 
@@ -248,14 +260,6 @@ def canary_facts(canary: RolloutView) -> dict[str, Any]:
         "champion": msgspec.to_builtins(canary.champion),
         "candidate": msgspec.to_builtins(canary.candidate),
     }
-
-
-def rollouts_document(view: StatusView) -> dict[str, Any]:
-    """For GET /api/rollouts: ``environments`` with something under way, each with ``canary`` and ``probation`` or null; and
-    ``ended``, newest first."""
-    keys = ("canary", "probation")
-    under_way = {e.name: {key: environment_facts(e)[key] for key in keys} for e in view.environments if e.canary or e.probation}
-    return {"environments": under_way, "ended": [ended_facts(rollout) for rollout in view.ended]}
 
 
 def ended_facts(rollout: Rollout) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How much there is of what: the numbers that a monitoring system asks for again and again."""
+"""Totals for a monitoring system, which reads them again and again."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class TotalStore(BoundStore):
         newest = EvaluationStore(self.ledger, self.project).newest()
         row = self._database.row("SELECT total(user_s) AS seconds FROM turns WHERE project = ?", (self.project,))
         return Totals(
-            turns=self._counted("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1"),
-            alerts=self._counted("SELECT kind AS what, count(*) AS many FROM alerts WHERE project = ? GROUP BY 1"),
-            events=self._counted("SELECT kind AS what, count(*) AS many FROM events WHERE project = ? GROUP BY 1"),
-            rollouts=self._counted("SELECT state AS what, count(*) AS many FROM rollouts WHERE project = ? GROUP BY 1"),
-            deliveries=self._counted(
+            turns=self._count_by("SELECT outcome AS what, count(*) AS many FROM turns WHERE project = ? GROUP BY 1"),
+            alerts=self._count_by("SELECT kind AS what, count(*) AS many FROM alerts WHERE project = ? GROUP BY 1"),
+            events=self._count_by("SELECT kind AS what, count(*) AS many FROM events WHERE project = ? GROUP BY 1"),
+            rollouts=self._count_by("SELECT state AS what, count(*) AS many FROM rollouts WHERE project = ? GROUP BY 1"),
+            deliveries=self._count_by(
                 "SELECT CASE WHEN accepted THEN 'accepted' ELSE 'quarantined' END AS what, count(*) AS many "
                 "FROM deliveries WHERE project = ? GROUP BY 1",
             ),
-            releases=self._counted(
+            releases=self._count_by(
                 "SELECT CASE WHEN barred IS NULL THEN 'sealed' ELSE 'barred' END AS what, count(*) AS many "
                 "FROM releases WHERE project = ? GROUP BY 1",
             ),
@@ -45,5 +45,5 @@ class TotalStore(BoundStore):
             user_s=float(row["seconds"]) if row else 0.0,
         )
 
-    def _counted(self, statement: str) -> dict[str, int]:
+    def _count_by(self, statement: str) -> dict[str, int]:
         return {str(row["what"]): int(row["many"]) for row in self._database.rows(statement, (self.project,))}

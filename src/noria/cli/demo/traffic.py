@@ -76,6 +76,8 @@ class Client(threading.Thread):
                     self._predict(body)
                 else:
                     self._feedback(body)
+            except Exception as error:  # noqa: BLE001 - an answer that says something unheard of must not silence a client
+                self.out.refused = f"{type(error).__name__}: {error}"
             finally:
                 self.work.task_done()
 
@@ -84,7 +86,7 @@ class Client(threading.Thread):
         asked = time.time()
         status, answer, retried = self._post("/predict", row)
         first = answer["predictions"][0] if status == 200 else {}
-        self.out.answered(
+        self.out.note_answer(
             {
                 "asked": asked,
                 "answered": time.time(),
@@ -110,11 +112,11 @@ class Client(threading.Thread):
         body = json.dumps(document)
         try:
             return (*self._once(path, body), False)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError):  # no answer, or one that is no JSON
             self.link.close()
         try:
             return (*self._once(path, body), True)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self.link.close()
             return 0, {"error": f"{type(error).__name__}: {error}"}, True
 
@@ -134,7 +136,7 @@ class TrafficAnswers:
         self.refused = ""
         self.waiting: deque[tuple[datetime, str, int]] = deque()
 
-    def answered(self, line: dict[str, Any], label: tuple[str, str, int] | None) -> None:
+    def note_answer(self, line: dict[str, Any], label: tuple[str, str, int] | None) -> None:
         with self.lock:
             self.file.write(json.dumps(line) + "\n")
             self.sent += 1
@@ -229,9 +231,11 @@ def main() -> None:
 
 
 def _listen(orders: queue.Queue[dict[str, Any] | None]) -> None:
-    for line in sys.stdin:
-        orders.put(json.loads(line))
-    orders.put({"stop": True})
+    try:
+        for line in sys.stdin:
+            orders.put(json.loads(line))
+    finally:  # nobody steers it any more, or not in a way that is understood
+        orders.put({"stop": True})
 
 
 def _say(replay: TrafficReplay, work: queue.Queue[tuple[str, Any]]) -> None:

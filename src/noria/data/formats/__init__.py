@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,8 @@ import msgspec
 from noria.data import judge_column_types
 from noria.data.formats import arrow, delimited, detect, fitting, json_lines, parquet
 from noria.data.formats.fitting import Misfit
-from noria.data.formats.format import Format, UnreadableError, ValueSyntax
-from noria.data.table import Column, FileLooks, TableType
+from noria.data.formats.format import DialectError, Format, Parts, UnreadableError, ValueSyntax
+from noria.data.table import Column, ColumnLooks, FileLooks, TableType
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
 WIDE = (b"\xff\xfe", b"\xfe\xff")  # with which UTF-16 begins
 PACKED = (".gz", ".zst")  # may follow a suffix: a.csv.gz
 WHICH = "Write dates year first, or say which in the dataset's contract: columns: {NAME: {format: ...}}."
-BROKEN = "Deliver it again, whole; rename it into place when it is complete."
+BROKEN = "Deliver the complete file again, and rename it into place when it is complete."
 
 
 _by_suffix: dict[str, Format] = {}
@@ -76,19 +77,65 @@ def open_table(path: Path, name: str = "", dialect: Dialect = PLAIN, columns: Se
     kind = of(path.name)
     if kind is None:
         raise DataError(f"{path.suffix or 'a file without a suffix'} is not a table format", where=where, hint=_suffix_hint())
+    with _plain_errors(kind, where):
+        _sniff(path, kind, dialect)
+        table = kind.read(path, dialect, columns)
+    _demand_names(table.columns, where)
+    return OpenedFile(table, kind.cells, where)
+
+
+class OpenedParts(msgspec.Struct, frozen=True):
+    """A large file as it is written, a part at a time."""
+
+    columns: tuple[str, ...]
+    cells: ValueSyntax
+    name: str
+    parts: Parts  # raises DataError as ``open_table`` does
+
+    @property
+    def head(self) -> OpenedFile:
+        """Its columns without rows."""
+        import polars as pl
+
+        return OpenedFile(pl.DataFrame(schema=dict.fromkeys(self.columns, pl.String())), self.cells, self.name)
+
+
+def open_parts(path: Path, name: str = "", dialect: Dialect = PLAIN) -> OpenedParts | None:
+    """A large table, to be read a part at a time; None of one that is small, or of a format that is read whole.
+
+    Raises DataError as ``open_table`` does.
+    """
+    where = name or str(path)
+    kind = of(path.name)
+    if kind is None or kind.in_parts is None:
+        return None
+    with _plain_errors(kind, where):
+        _sniff(path, kind, dialect)
+        found = kind.in_parts(path, dialect)
+    if found is None:
+        return None
+    _demand_names(found.columns, where)
+
+    def parts(columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        with _plain_errors(kind, where):
+            yield from found.parts(columns)
+
+    return OpenedParts(found.columns, kind.cells, where, parts)
+
+
+@contextmanager
+def _plain_errors(kind: Format, where: str) -> Iterator[None]:
+    """What readers raise, as a DataError that calls the file by its name."""
     import polars as pl
 
     try:
-        _sniff(path, kind, dialect)
-        table = kind.read(path, dialect, columns)
+        yield
     except DataError as error:
         raise type(error)(error.message, where=where, hint=error.hint) from error
     except FileNotFoundError:
         raise _vanished_error(where) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, EOFError) as error:
         raise UnreadableError(f"is not a readable {kind.name} file: {_first_line(error)}", where=where, hint=BROKEN) from error
-    _demand_names(table.columns, where)
-    return OpenedFile(table, kind.cells, where)
 
 
 def _demand_names(names: Iterable[str], where: str) -> None:
@@ -99,10 +146,23 @@ def _demand_names(names: Iterable[str], where: str) -> None:
     pattern = next((name for name in names if name == "*" or (name.startswith("^") and name.endswith("$"))), None)
     if pattern is not None:
         raise DataError(
-            f"has a column that is called {pattern[:80]!r}, which tables take for a pattern of names",
+            f"has a column called {pattern[:80]!r}, which would be read as a pattern of names",
             where=where,
             hint="Rename the column in the file.",
         )
+
+
+def write_table(path: Path, table: pl.DataFrame, dialect: Dialect = PLAIN) -> None:
+    """Write a table, as it was opened, by the suffix of ``path``. Raises DataError where that cannot be done."""
+    kind = of(path.name)
+    if kind is None or kind.write is None:
+        raise DataError(f"Noria cannot write {path.suffix} files", where=str(path))
+    import polars as pl
+
+    try:
+        kind.write(table, path, dialect)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
+        raise DataError(f"cannot be written as {kind.name}: {_first_line(error)}", where=str(path)) from error
 
 
 def peek(
@@ -110,6 +170,8 @@ def peek(
 ) -> FileLooks:
     """What the columns of a file look like; of a Parquet file its schema tells. ``asked``: of all, those that matter."""
     kind = of(path.name)
+    if kind is not None and kind.head is not None:
+        return _peek_at_text(path, name, kind, dialect, told, asked)
     if kind is None or kind.schema is None:
         opened = open_table(path, name, dialect)
         return looks(opened, dialect, told, asked(opened.table.columns))
@@ -122,6 +184,25 @@ def peek(
         return fitting.looks(pl.DataFrame(schema=schema), kind.cells, name, dialect, told)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise UnreadableError(f"is not a readable {kind.name} file: {_first_line(error)}", where=name, hint=BROKEN) from error
+
+
+def _peek_at_text(
+    path: Path,
+    name: str,
+    kind: Format,
+    dialect: Dialect,
+    told: Mapping[str, Column],
+    asked: Callable[[Sequence[str]], Sequence[str]],
+) -> FileLooks:
+    """Only the columns that matter are read; of none, the head tells all."""
+    assert kind.head is not None, "only such a format is asked"
+    with _plain_errors(kind, name):
+        _sniff(path, kind, dialect)
+        columns = kind.head(path, dialect)
+    _demand_names(columns, name)
+    matter = list(asked(columns))
+    found = looks(open_table(path, name, dialect, matter), dialect, told, matter).columns if matter else {}
+    return FileLooks(name, {column: found.get(column, ColumnLooks()) for column in columns})
 
 
 def looks(opened: OpenedFile, dialect: Dialect, told: Mapping[str, Column], asked: Collection[str] | None = None) -> FileLooks:
@@ -231,7 +312,7 @@ def _sniff(path: Path, kind: Format, dialect: Dialect) -> None:
         wide = dialect.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
         if begin.startswith(WIDE) and not wide and path.suffix.lower() not in PACKED:
             hint = "Say how it is written, in noria.yaml: data: {NAME: {csv: {encoding: utf-16}}}; or save it as utf-8."
-            raise DataError(f"looks like utf-16 text, and is read as {dialect.encoding}", where=str(path), hint=hint)
+            raise DialectError(f"looks like utf-16 text, but is read as {dialect.encoding}", where=str(path), hint=hint)
         if b"\0" in begin and not wide and path.suffix.lower() not in PACKED:
             raise DataError(
                 f"is named {path.suffix} but is not text", where=str(path), hint="Correct its name, or write it again."
@@ -266,11 +347,11 @@ def _select(table: pl.DataFrame, columns: Sequence[str], where: str) -> pl.DataF
 
 
 def _suffix_hint() -> str:
-    return f"Known: {' '.join(_by_suffix)}, and .csv.gz. Files that are no tables are kept with `format: files`."
+    return f"Known: {' '.join(_by_suffix)}, and .csv.gz. For files that are not tables, set `format: files`."
 
 
 def _vanished_error(where: str) -> DataError:
-    return DataError("is not there (any more)", where=where, hint=BROKEN)
+    return DataError("does not exist (any more)", where=where, hint=BROKEN)
 
 
 def _first_line(error: BaseException) -> str:

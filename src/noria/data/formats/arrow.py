@@ -41,4 +41,9 @@ def _decoded_bytes(path: Path) -> int:
         return total * file.num_record_batches // max(1, peeked) if total <= limit else total
 
 
-FORMATS = (Format((".arrow", ".ipc", ".feather"), read, ValueSyntax.TYPED, b"ARROW1"),)
+def write(table: pl.DataFrame, path: Path, _: Dialect) -> None:
+    """Write the table with its types."""
+    table.write_ipc(path, compression="zstd")
+
+
+FORMATS = (Format((".arrow", ".ipc", ".feather"), read, ValueSyntax.TYPED, b"ARROW1", write=write),)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from noria.data import promised_types
 from noria.data.formats import texts
 from noria.data.formats.format import ValueSyntax
 from noria.data.table import Column, ColumnKind, ColumnLooks, FileLooks, TableType
+from noria.kernel.contract import parse_decimal
 from noria.kernel.dialect import Dialect
+from noria.kernel.words import plural
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl
@@ -25,6 +28,14 @@ WORDS = {
 }
 
 
+class BadValues(msgspec.Struct, frozen=True):
+    """How many values of a column are not of its type, and the first of them with its row, counted from 0."""
+
+    count: int
+    first: int
+    value: str
+
+
 class Misfit(msgspec.Struct, frozen=True):
     """A column of which some values are not of its type. ``text`` names no value; ``example`` is the first one, with its row."""
 
@@ -32,6 +43,7 @@ class Misfit(msgspec.Struct, frozen=True):
     rows: pl.Series | None  # which ones; None: all
     text: str
     example: str = ""
+    values: BadValues | None = None  # None: all
 
 
 def looks(
@@ -123,6 +135,8 @@ def _cast(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | Non
     if kind == ColumnKind.INT and dtype in (pl.UInt64, pl.Int128, pl.UInt128):
         made = series.cast(pl.Int64, strict=False)
         return made, series.is_not_null() & made.is_null()
+    if promised_types.is_promised(kind):
+        return _as_promised(series, column)
     if not kind or any(one.kind == kind and one.zone == column.zone for one in _of_type(dtype)):
         wider = (dtype == pl.Date and kind == ColumnKind.DATETIME) or (dtype.is_integer() and kind == ColumnKind.FLOAT)
         return (series.cast(dtype_of(column)) if wider else series), fine
@@ -133,6 +147,18 @@ def _cast(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | Non
     if isinstance(dtype, pl.Datetime) and kind == ColumnKind.DATETIME and dtype.time_zone and column.zone:
         return series.dt.convert_time_zone(column.zone), fine
     return series, None
+
+
+def _as_promised(series: pl.Series, column: Column) -> tuple[pl.Series, pl.Series | None]:
+    """Decimals, lists and structs, which only a contract asks for."""
+    import polars as pl
+
+    if not promised_types.fits(column.kind, series.dtype):
+        return series, None
+    if promised_types.is_nested(column.kind) or (column.kind == "decimal" and series.dtype.is_decimal()):
+        return series, pl.repeat(False, len(series), dtype=pl.Boolean, eager=True)
+    made = series.cast(dtype_of(column), strict=False)
+    return made, series.is_not_null() & made.is_null()
 
 
 def dtype_of(column: Column) -> Any:
@@ -148,7 +174,12 @@ def dtype_of(column: Column) -> Any:
         "Binary": pl.Binary(),
         "Time": pl.Time(),
     }
-    return held.get(column.kind, pl.String())
+    if column.kind.startswith("decimal"):
+        return pl.Decimal(*parse_decimal(column.kind))
+    if column.kind.startswith("list"):
+        inner = column.kind[5:-1]
+        return pl.List(dtype_of(Column(inner)) if inner else pl.Null())
+    return pl.Null() if column.kind == "struct" else held.get(column.kind, pl.String())
 
 
 def _because(column: Column) -> str:
@@ -167,18 +198,25 @@ def type_words(column: Column) -> str:
 
 
 def _misfit(series: pl.Series, bad: pl.Series, column: Column) -> Misfit:
-    count, first = int(bad.sum()), int(bad.arg_true()[0])
+    first = int(bad.arg_true()[0])
+    return misfit_of(series.name, column, BadValues(int(bad.sum()), first, str(series[first])), len(series), bad)
+
+
+def misfit_of(name: str, column: Column, bad: BadValues, height: int, rows: pl.Series | None = None) -> Misfit:
+    """What is said of a column of which some values are not of its type."""
     words = WORDS.get(ColumnKind(column.kind), "of another type") if column.kind in set(ColumnKind) else "of another type"
+    if column.kind.startswith("decimal"):
+        words = f"no {column.kind}"
     if column.kind == ColumnKind.DATETIME:
         words = "no time with a zone" if column.zone else "no time without a zone"
-    value = str(series[first])
-    shown = value if len(value) <= texts.EXAMPLE else f"{value[: texts.EXAMPLE - 3]}..."
-    rows = f"row {first + 1:,} is" if count == 1 else f"{count:,} of {len(series):,} rows are"
+    shown = bad.value if len(bad.value) <= texts.EXAMPLE else f"{bad.value[: texts.EXAMPLE - 3]}..."
+    told = f"row {bad.first + 1:,} is" if bad.count == 1 else f"{bad.count:,} of {plural(height, 'row')} are"
     return Misfit(
-        series.name,
+        name,
+        rows,
+        f"{name}: {told} {words}; {_because(column)}",
+        f"{name} in row {bad.first + 1:,} is {shown!r}",
         bad,
-        f"{series.name}: {rows} {words}; {_because(column)}",
-        f"{series.name} in row {first + 1:,} is {shown!r}",
     )
 
 
@@ -190,5 +228,6 @@ def _of_another_type(series: pl.Series, column: Column) -> Misfit:
         given = type_words(Column(ColumnKind.DATETIME, zone=series.dtype.time_zone or ""))
     given = "int" if series.dtype.is_integer() else given
     if column.said:
+        given = promised_types.words(series.dtype) if series.dtype.is_nested() or series.dtype.is_decimal() else given
         return Misfit(series.name, None, f"{series.name}: the contract promises {type_words(column)}, the file has {given}")
     return Misfit(series.name, None, f"{series.name}: the file has {given}, and {_because(column)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,16 @@ if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
     import polars as pl
 
 Read = Callable[[Path, Dialect, Sequence[str] | None], "pl.DataFrame"]
+Parts = Callable[[Sequence[str] | None], Iterator["pl.DataFrame"]]
+Write = Callable[["pl.DataFrame", Path, Dialect], None]
 
 
 class UnreadableError(DataError):
     """A file is not what its name says: its reader does not get through it."""
+
+
+class DialectError(UnreadableError):
+    """A file of text is written otherwise than it is read; noria.yaml may say how, and the hint tells what to say."""
 
 
 class ValueSyntax(StrEnum):
@@ -42,6 +48,14 @@ def demand_once(names: Sequence[str], path: Path) -> None:
         )
 
 
+class PartedTable(msgspec.Struct, frozen=True):
+    """A table that is read a part at a time. ``parts`` gives them anew with each call, all columns or some of them; of a table
+    without rows, one part without rows. It may raise what ``Format.read`` raises."""
+
+    columns: tuple[str, ...]
+    parts: Parts
+
+
 class Format(msgspec.Struct, frozen=True):
     """``suffixes`` are in small letters, the usual one first. ``magic`` begins and ends a whole file; text has none.
 
@@ -54,6 +68,9 @@ class Format(msgspec.Struct, frozen=True):
     cells: ValueSyntax
     magic: bytes | None = None
     schema: Callable[[Path], pl.Schema] | None = None  # where it can be told without reading the table
+    head: Callable[[Path, Dialect], Sequence[str]] | None = None  # the columns of text, where their types take a reading
+    in_parts: Callable[[Path, Dialect], PartedTable | None] | None = None  # None of a table that is small enough to be read
+    write: Write | None = None  # a table as ``read`` gives it; equal tables make equal bytes
 
     @property
     def name(self) -> str:

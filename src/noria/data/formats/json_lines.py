@@ -30,4 +30,24 @@ def read_list(path: Path, _: Dialect, __: Sequence[str] | None) -> pl.DataFrame:
     return pl.read_json(content, infer_schema_length=None) if content.strip() != b"[]" else pl.DataFrame()
 
 
-FORMATS = (Format((".ndjson", ".jsonl"), read_lines, ValueSyntax.JSON), Format((".json",), read_list, ValueSyntax.JSON))
+def write_lines(table: pl.DataFrame, path: Path, _: Dialect) -> None:
+    """One object a line, packed where the suffix says so."""
+    _write(table.write_ndjson(), path)
+
+
+def write_list(table: pl.DataFrame, path: Path, _: Dialect) -> None:
+    """One list of objects, packed where the suffix says so."""
+    _write(table.write_json(), path)
+
+
+def _write(text: str, path: Path) -> None:
+    import pyarrow as pa
+
+    with pa.output_stream(str(path), compression="detect") as stream:
+        stream.write(text.encode())
+
+
+FORMATS = (
+    Format((".ndjson", ".jsonl"), read_lines, ValueSyntax.JSON, write=write_lines),
+    Format((".json",), read_list, ValueSyntax.JSON, write=write_list),
+)

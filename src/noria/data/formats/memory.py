@@ -12,6 +12,8 @@ from noria.kernel.words import size
 UNPACKED_BYTES = 1 << 30  # what any file may take, ...
 TIMES = 100  # ... and beyond it this many times its size, ...
 SHARE = 2  # ... as long as it is not more than this part of the machine's memory
+PARTED_FROM_BYTES = 1 << 28  # of a table in memory: a larger one is judged in parts
+PART_BYTES = 1 << 24  # of each, about
 PIECE_BYTES = 8 << 20
 PACKINGS = (".gz", ".zst")
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
+from noria.data import promised_types
 from noria.data.table import EXACT, NULL_WORDS, Column, ColumnKind, ColumnLooks
+from noria.kernel.contract import parse_decimal
 from noria.kernel.dialect import PLAIN, Dialect
 
 if TYPE_CHECKING:  # reading loads Polars; asking for a format does not
@@ -137,13 +139,30 @@ def convert(series: pl.Series, column: Column, dialect: Dialect = PLAIN) -> tupl
 
 
 def _parse_cells(texts: pl.Series, column: Column, dialect: Dialect) -> pl.Series:
+    import polars as pl
+
     if column.kind == ColumnKind.INT:
         return _whole(texts, column, dialect)
     if column.kind == ColumnKind.FLOAT:
         return _decimal(texts, column, dialect)
     if column.kind == ColumnKind.BOOL:
         return _truth(texts, SAID_TRUTH if column.said else TRUTH)
+    if column.kind.startswith("decimal"):
+        return _exact_decimal(texts, column, dialect)
+    if promised_types.is_nested(column.kind):  # no text is a list
+        return pl.Series(texts.name, [None] * len(texts), dtype=pl.Null)
     return _moment(texts, column)
+
+
+def _exact_decimal(texts: pl.Series, column: Column, dialect: Dialect) -> pl.Series:
+    """Numbers without an exponent, digit by digit: none that has more digits than the type is one."""
+    import polars as pl
+
+    digits, places = parse_decimal(column.kind)
+    plain = texts.str.strip_prefix("+")
+    plain = plain.str.replace(",", ".", literal=True) if dialect.decimal == "," else plain
+    good = plain.str.contains(rf"^-?[0-9]+(\.[0-9]{{0,{places}}}0*)?$|^-?\.[0-9]{{1,{places}}}0*$")
+    return plain.set(~good.fill_null(True), None).cast(pl.Decimal(digits, places), strict=False)
 
 
 def _whole(texts: pl.Series, column: Column, dialect: Dialect) -> pl.Series:

@@ -49,7 +49,7 @@ def read(dataset: DataSource, home: Path) -> Iterator[tuple[FoundFile, Path | No
     if isinstance(source, sql.Sql):
         source.limit = SAMPLE_ROWS
     with tempfile.TemporaryDirectory(prefix="noria-") as folder:
-        for found in source.look():
+        for found in source.list_files():
             if source.problem(found):
                 yield found, None
             elif found.path is not None:

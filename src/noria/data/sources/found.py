@@ -27,10 +27,10 @@ class FoundFile(NamedTuple):
 class SourceListing(Protocol):
     """One dataset's source, looked at once."""
 
-    def look(self) -> Iterator[FoundFile]:
+    def list_files(self) -> Iterator[FoundFile]:
         """Everything that is there now, by name, each name once. Raises DataError when the source cannot be read."""
 
-    def settled(self, found: FoundFile, settle_s: float) -> bool:
+    def has_settled(self, found: FoundFile, settle_s: float) -> bool:
         """Whether it has arrived whole. Raises FileNotFoundError when it is gone."""
 
     def problem(self, found: FoundFile) -> str:
@@ -39,5 +39,5 @@ class SourceListing(Protocol):
     def fetch(self, found: FoundFile, target: Path) -> None:
         """Write it to ``target``. Raises FileNotFoundError when it is gone, DataError when it cannot be read."""
 
-    def still(self, found: FoundFile) -> bool:
+    def is_unchanged(self, found: FoundFile) -> bool:
         """Whether it is as it was found: what was read in between is whole."""

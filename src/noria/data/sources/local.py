@@ -68,14 +68,14 @@ class LocalWalk:
         self._pattern = Pattern(((DEEP,) if dataset.opaque else ("*",)) if folder else parts) if folder or parts else None
         self._roots = (os.path.realpath(self._home), os.path.realpath(self._base))
 
-    def look(self) -> Iterator[FoundFile]:
+    def list_files(self) -> Iterator[FoundFile]:
         prefix = _name(self._base, self._home)
         if self._pattern is None:
             yield from self._single(prefix)
         elif os.path.isdir(self._base):
             yield from self._walk(self._base, f"{prefix.rstrip('/')}/" if prefix else "", self._pattern, self._pattern.start)
 
-    def settled(self, found: FoundFile, settle_s: float) -> bool:
+    def has_settled(self, found: FoundFile, settle_s: float) -> bool:
         stat = os.stat(_place(found))
         return mark(stat) == found.mark and _rests(stat, settle_s)
 
@@ -87,7 +87,7 @@ class LocalWalk:
     def fetch(self, found: FoundFile, target: Path) -> None:
         shutil.copyfile(_place(found), target)
 
-    def still(self, found: FoundFile) -> bool:
+    def is_unchanged(self, found: FoundFile) -> bool:
         try:
             return mark(os.stat(_place(found))) == found.mark
         except OSError:
@@ -113,19 +113,19 @@ class LocalWalk:
             if shown[-1] == "/":
                 below = pattern.enter(states, name)
                 if below and not (link and _circles(path, folder)):
-                    yield from self._leading_out(path, prefix + shown[:-1], link) or self._walk(
+                    yield from self._refuse_link_out(path, prefix + shown[:-1], link) or self._walk(
                         path, prefix + shown, pattern, below
                     )
             elif (
                 matches is not None and matches(name) and not is_unfinished(name) and (not self._tables_only or formats.of(name))
             ):
-                refused = self._leading_out(path, prefix + shown, link)
+                refused = self._refuse_link_out(path, prefix + shown, link)
                 found = refused[0] if refused else self._file(path, prefix + shown, "" if shown is name else _BYTES)
                 if found is not None:
                     yield found
 
-    def _leading_out(self, path: str, name: str, link: bool) -> tuple[FoundFile, ...]:
-        to = self._outside(path) if link else ""
+    def _refuse_link_out(self, path: str, name: str, link: bool) -> tuple[FoundFile, ...]:
+        to = self._target_outside(path) if link else ""
         return (_unreadable_file(name, path, f"is a link that leads out of the project, to {to}"),) if to else ()
 
     def _file(self, path: str, name: str, problem: str) -> FoundFile | None:
@@ -135,7 +135,7 @@ class LocalWalk:
             return None
         return FoundFile(name, stat.st_size, mark(stat), path, problem) if modes.S_ISREG(stat.st_mode) else None
 
-    def _outside(self, path: str) -> str:
+    def _target_outside(self, path: str) -> str:
         """Where a link leads, if that lies neither under the project's home nor under the source's own folder."""
         real = os.path.realpath(path)
         inside = any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in self._roots)

@@ -50,16 +50,18 @@ class Remote:
         self._addresses: dict[str, str] = {}  # name -> the address that the file system takes
         self._times: dict[str, float] = {}  # name -> when it was written, where that is told
 
-    def look(self) -> Iterator[FoundFile]:
-        with self._in_words(self._dataset.shown):
+    def list_files(self) -> Iterator[FoundFile]:
+        with self._translate_errors(self._dataset.shown):
             fs, path = self._open()
-            found = sorted((self._found(fs, address, facts) for address, facts in self._facts(fs, path)), key=lambda f: f.name)
+            found = sorted(
+                (self._make_found(fs, address, facts) for address, facts in self._facts(fs, path)), key=lambda f: f.name
+            )
         for before, after in itertools.pairwise(found):
             if before.name == after.name:
                 raise DataError(f"two files have the name {before.name}", where=self._dataset.shown)
         yield from found
 
-    def settled(self, found: FoundFile, settle_s: float) -> bool:
+    def has_settled(self, found: FoundFile, settle_s: float) -> bool:
         written = self._times.get(found.name)
         return self._protocol in WHOLE or written is None or time.time() - written >= settle_s
 
@@ -68,14 +70,14 @@ class Remote:
 
     def fetch(self, found: FoundFile, target: Path) -> None:
         fs, _ = self._open()
-        with self._in_words(found.name):
+        with self._translate_errors(found.name):
             fs.get_file(self._addresses[found.name], str(target))
 
-    def still(self, found: FoundFile) -> bool:
+    def is_unchanged(self, found: FoundFile) -> bool:
         fs, _ = self._open()
         address = self._addresses[found.name]
         try:
-            with self._in_words(found.name):
+            with self._translate_errors(found.name):
                 self._forget(fs)
                 return self._mark(fs, address, fs.info(address)) == found.mark
         except FileNotFoundError:
@@ -92,7 +94,7 @@ class Remote:
                         self._dataset.source, skip_instance_cache=True, **plain, **self._dataset.options
                     )
                 except ImportError as error:
-                    raise self._lacking() from error
+                    raise self._missing_package() from error
             return self._opened
 
     def _fsspec(self) -> Any:
@@ -103,7 +105,7 @@ class Remote:
             raise DataError(message, where=self._dataset.shown, hint="pip install 'fsspec[http]'") from error
         return fsspec
 
-    def _lacking(self) -> DataError:
+    def _missing_package(self) -> DataError:
         """What to install, in fsspec's words: it knows who reads which address."""
         from fsspec.registry import known_implementations
 
@@ -116,7 +118,7 @@ class Remote:
         )
 
     @contextmanager
-    def _in_words(self, where: str) -> Iterator[None]:
+    def _translate_errors(self, where: str) -> Iterator[None]:
         """Any error of any file system as one for people; none shows a secret. What is gone stays FileNotFoundError."""
         try:
             yield
@@ -130,7 +132,7 @@ class Remote:
     def _facts(self, fs: Any, path: str) -> Iterator[tuple[str, Facts]]:
         """The files that the source names; nothing when there is none."""
         self._forget(fs)
-        everything = fs.glob(path, detail=True) if self._is_glob(path) else self._plain(fs, path)
+        everything = fs.glob(path, detail=True) if self._is_glob(path) else self._list_folder(fs, path)
         for address, facts in everything.items():
             if facts.get("type", "file") == "file" and not _is_hidden(address, path):
                 yield address, facts
@@ -138,7 +140,7 @@ class Remote:
     def _is_glob(self, path: str) -> bool:
         return "*" in path if self._protocol in ("http", "https") else glob.has_magic(path)  # a '?' begins a web query
 
-    def _plain(self, fs: Any, path: str) -> dict[str, Facts]:
+    def _list_folder(self, fs: Any, path: str) -> dict[str, Facts]:
         try:
             facts = fs.info(path)
         except FileNotFoundError as error:
@@ -150,7 +152,7 @@ class Remote:
         below = fs.find(path, maxdepth=None if self._dataset.opaque else 1, detail=True)
         return {at: facts for at, facts in below.items() if self._dataset.opaque or formats.of(at) is not None}
 
-    def _found(self, fs: Any, address: str, facts: Facts) -> FoundFile:
+    def _make_found(self, fs: Any, address: str, facts: Facts) -> FoundFile:
         if not any(facts.get(key) for key in (*VERSIONS, *TIMES)):
             facts = {**facts, **fs.info(address)}  # a listing may tell less than the object itself
         name = self._name(fs, address)
@@ -201,4 +203,4 @@ def _is_hidden(address: str, pattern: str) -> bool:
     return any(part.startswith(".") for part in below.split("/")) or is_unfinished(address.rpartition("/")[2])
 
 
-_REACH = "Look at the address, the credentials and the network; `noria check` tries again."
+_REACH = "Check the address, the credentials and the network; `noria check` tries again."

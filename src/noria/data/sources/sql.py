@@ -77,14 +77,14 @@ class Sql:
         self._engine: Any = None
         self.limit: int | None = None  # of rows, where a sample is enough
 
-    def look(self) -> Iterator[FoundFile]:
+    def list_files(self) -> Iterator[FoundFile]:
         try:
-            found = list(self._changed() if self._query.cursor is not None else self._whole())
+            found = list(self._list_changed() if self._query.cursor is not None else self._list_whole())
         finally:
             self._close()
         yield from sorted(found, key=lambda each: each.name)
 
-    def settled(self, found: FoundFile, settle_s: float) -> bool:
+    def has_settled(self, found: FoundFile, settle_s: float) -> bool:
         return True
 
     def problem(self, found: FoundFile) -> str:
@@ -99,31 +99,31 @@ class Sql:
                 self._close()
         target.write_bytes(content)
 
-    def still(self, found: FoundFile) -> bool:
+    def is_unchanged(self, found: FoundFile) -> bool:
         return True
 
-    def _whole(self) -> Iterator[FoundFile]:
+    def _list_whole(self) -> Iterator[FoundFile]:
         """Everything, as one file whose mark is its content."""
         name, content = f"{self._dataset.name}.parquet", _parquet(self._read(None))
         digest = names.digest_bytes(content)
         self._held[name] = content
         yield FoundFile(name, len(content), f"content:{digest}", digest=digest)
 
-    def _changed(self) -> Iterator[FoundFile]:
+    def _list_changed(self) -> Iterator[FoundFile]:
         """The rows beyond the cursor, and every range in quarantine as it reads now."""
-        ranges, refused = self._so_far()
+        ranges, refused = self._fetched_ranges()
         for each in refused[-REFUSED_LIMIT:]:
             table = self._read(each)
             if table.height:
                 content = self._held[each.name(self._dataset.name)] = _parquet(table)
                 yield FoundFile(each.name(self._dataset.name), len(content), each.text(), digest=names.digest_bytes(content))
-        onward = self._onward(_end(ranges))
+        onward = self._next_range(_end(ranges))
         if onward is not None:
             name = onward.name(self._dataset.name)
             self._ranges[name] = onward
             yield FoundFile(name, 0, onward.text())
 
-    def _so_far(self) -> tuple[list[Range], list[Range]]:
+    def _fetched_ranges(self) -> tuple[list[Range], list[Range]]:
         """Every range that was fetched and judged, and those among them that stand refused."""
         ranges, refused = [], []
         for _, mark in self._remembered():
@@ -135,7 +135,7 @@ class Sql:
                 refused.append(each)
         return ranges, refused
 
-    def _onward(self, last: Cursor | None) -> Range | None:
+    def _next_range(self, last: Cursor | None) -> Range | None:
         """From ``last`` to the greatest value there is now; None without rows in between."""
         sa = self._library()
         cursor: Any = sa.column(str(self._query.cursor))
@@ -144,9 +144,9 @@ class Sql:
             to, rows, numbered = connection.execute(asked if last is None else asked.where(cursor > sa.literal(last))).one()
         if rows > numbered:
             raise DataError(
-                f"{rows - numbered:,} rows have no {self._query.cursor}: a cursor would never reach them",
+                f"{rows - numbered:,} rows have no {self._query.cursor}, so the cursor would never reach them",
                 where=self._dataset.shown,
-                hint="Choose a column that is never null, or leave them out in the query.",
+                hint="Choose a column that is never null, or exclude these rows in the query.",
             )
         return None if to is None else Range(last, _cursor(to, self._dataset))
 
@@ -168,13 +168,15 @@ class Sql:
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
             raise DataError(
-                f"the query gives column {', '.join(twice)} twice", where=self._dataset.shown, hint="Name them apart."
+                f"the query returns column {', '.join(twice)} twice",
+                where=self._dataset.shown,
+                hint="Give each a name of its own.",
             )
         if self._query.cursor is not None and self._query.cursor not in columns:
             raise DataError(
-                f"the query gives no column {self._query.cursor}, its cursor",
+                f"the query does not return its cursor, the column {self._query.cursor}",
                 where=self._dataset.shown,
-                hint=f"It gives {', '.join(columns)}.",
+                hint=f"It returns {', '.join(columns)}.",
             )
 
     def _subquery(self) -> Any:
@@ -195,7 +197,7 @@ class Sql:
         sa = self._library()
         try:
             if self._engine is None:
-                self._engine = self._made(sa)
+                self._engine = self._make_engine(sa)
             with self._engine.connect() as connection:
                 yield connection
         except ModuleNotFoundError as error:
@@ -204,9 +206,9 @@ class Sql:
                 message, where=self._dataset.shown, hint=f"pip install {error.name}, or name another driver."
             ) from error
         except sa.exc.SQLAlchemyError as error:
-            raise self._in_words(error) from error
+            raise self._make_error(error) from error
 
-    def _made(self, sa: Any) -> Any:
+    def _make_engine(self, sa: Any) -> Any:
         address = sa.make_url(self._query.url)
         if address.get_backend_name() == "sqlite" and address.database and address.database != ":memory:":
             address = self._file(address)
@@ -220,9 +222,9 @@ class Sql:
             raise DataError("there is no such database file", where=self._dataset.shown)
         return address.set(database=f"file:{quote(path)}", query={**address.query, "mode": "ro", "uri": "true"})
 
-    def _in_words(self, error: Exception) -> DataError:
+    def _make_error(self, error: Exception) -> DataError:
         text = (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0][:300]
-        hint = "Look at `sql` in noria.yaml: the address, the query and its cursor; `noria check` tries again."
+        hint = "Check `sql` in noria.yaml: the address, the query and its cursor; `noria check` tries again."
         return DataError(f"cannot be read: {self._dataset.masked(text)}", where=self._dataset.shown, hint=hint)
 
     def _close(self) -> None:
@@ -252,7 +254,9 @@ def _encode_cursor(value: Cursor | None) -> list[str] | None:
 def _cursor(value: object, dataset: DataSource) -> Cursor:
     if type(value).__name__ not in _READ or not isinstance(value, Cursor):
         raise DataError(
-            f"a cursor of type {type(value).__name__} cannot be kept", where=dataset.shown, hint="Choose numbers, times or text."
+            f"a cursor of type {type(value).__name__} is not supported",
+            where=dataset.shown,
+            hint="Choose numbers, times or text.",
         )
     return value
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from noria.kernel import names
 from noria.kernel.errors import DataError, UsageError
-from noria.storage.disk import sync_path
+from noria.storage.disk import sync_path, write_whole
 
 KEY, JOURNAL, DONE = "key.json", "journal.jsonl", "done.json"
 SUFFIXES = {
@@ -53,14 +53,13 @@ class BatchParts:
     """The parts of one job."""
 
     def __init__(self, folder: Path, key: dict[str, Any]) -> None:
-        """Those that an interrupted job with the same key left stay; others are thrown away."""
+        """Keeps the parts of an interrupted job with the same key; deletes others."""
         self.folder = folder
         if not has_job(folder, key):
             clear(folder)
-            (folder / KEY).write_bytes(_content(key))
-            sync_path(folder / KEY)
+            write_whole(folder / KEY, _content(key))
         self.done = self._journal()
-        self._trim()
+        self._remove_strays()
 
     @property
     def rows(self) -> int:
@@ -71,7 +70,7 @@ class BatchParts:
         return sum(part.refused for part in self.done)
 
     def add(self, file: int, end: int, tables: Sequence[pl.DataFrame], refused: Sequence[dict[str, Any]]) -> None:
-        """On disk when this returns; a part that is not in the journal never was."""
+        """Adds a part, which is on disk when this returns; a part that is not in the journal does not count."""
         number = len(self.done) + 1
         rows = sum(t.height for t in tables)
         path = self.folder / f"{number:06}.arrow"
@@ -94,7 +93,7 @@ class BatchParts:
         paths = [self.folder / f"{part.number:06}.arrow" for part in self.done]
         for part, path in zip(self.done, paths, strict=True):
             if names.digest_file(path) != part.digest:
-                raise DataError("a part of the scored rows was changed", where=str(path), hint="--restart begins anew.")
+                raise DataError("a part of the scored rows was changed", where=str(path), hint="--restart starts again.")
         heads = [pl.scan_ipc(path).collect_schema() for path in paths]
         try:
             schema = pl.concat([pl.DataFrame(schema=h) for h in heads], how="diagonal_relaxed").schema
@@ -112,8 +111,8 @@ class BatchParts:
             raise DataError(f"cannot be written: {_first(error)}", where=target.name, hint=hint) from error
         sync_path(target)
 
-    def rejected(self, target: Path) -> None:
-        """The rows without an answer, one JSON object a line; on disk."""
+    def write_rejected(self, target: Path) -> None:
+        """Writes the rows without an answer, one JSON object on each line."""
         with target.open("wb") as file:
             for part in self.done:
                 if part.refused:
@@ -134,12 +133,11 @@ class BatchParts:
             found.append(part)
         return found
 
-    def _trim(self) -> None:
-        """Cut off what is not a part."""
+    def _remove_strays(self) -> None:
+        """Deletes files that are not parts."""
         content = b"".join(msgspec.json.encode(part) + b"\n" for part in self.done)
         if _read(self.folder / JOURNAL) != content:
-            (self.folder / JOURNAL).write_bytes(content)
-            sync_path(self.folder / JOURNAL)
+            write_whole(self.folder / JOURNAL, content)
 
 
 def kind_of(target: Path) -> str:
@@ -165,7 +163,7 @@ def _content(key: dict[str, Any]) -> bytes:
 
 
 def clear(folder: Path) -> None:
-    """Take away what an earlier job left; the lock and an unpacked release stay."""
+    """Deletes what an earlier job left, except the lock and an unpacked release."""
     for path in folder.iterdir():
         if path.suffix in (".arrow", ".jsonl", ".json", ".joined"):
             path.unlink()

@@ -1,8 +1,8 @@
-"""Scoring: a release's answers for the rows of files, in bounded memory, going on where an interrupted job stopped.
+"""Scoring: a release's answers for the rows of files, in bounded memory, continuing where an interrupted job stopped.
 
 The answers are those that ``POST /predict`` gives, in a file: each row once, in order, with the input's columns beside them. The
-output appears whole or not at all. Rows that the signature does not take, or that the model has no answer for, stand in
-``OUTPUT.rejected.jsonl`` with their reasons. Nothing is written to the prediction log.
+output appears only when it is complete. Rows that the signature does not take, or that the model cannot answer, go to
+``OUTPUT.rejected.jsonl`` with the reasons. Nothing is written to the prediction log.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from noria.delivery.standalone import Lay, UnpackedRelease
 from noria.kernel import names
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.errors import DataError, NoriaError, NotFoundError, RefusedError, UsageError
+from noria.kernel.interrupts import held_interrupts
 from noria.kernel.task_definition import Output
 from noria.kernel.words import duration, plural
 from noria.models import judge_decision
@@ -44,7 +45,7 @@ from noria.releases.bundle import open_bundle
 from noria.serving import batch, protocol
 from noria.serving.batch import Answers, Scorer
 from noria.storage.context import Progress, silent
-from noria.storage.disk import full_disk, sync_path
+from noria.storage.disk import full_disk, sync_path, write_whole
 
 BATCH_ROWS = 10_000
 PART_ROWS = 100_000  # rows that are written down together ...
@@ -66,7 +67,7 @@ class BatchOrder(msgspec.Struct, frozen=True):
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """What came of it. ``resumed``: rows that an earlier, interrupted job had done."""
+    """The result. ``resumed``: rows that an earlier, interrupted job had scored."""
 
     output: str
     release: str
@@ -80,7 +81,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 
 
 def score(order: BatchOrder, lay: Lay, progress: Progress = silent) -> BatchResult:
-    """Do the job, or the rest of it.
+    """Runs the job, or the rest of it.
 
     Raises UsageError, RefusedError when the output exists or another process writes it, DataError, ServingError, DiskFullError.
     """
@@ -89,7 +90,9 @@ def score(order: BatchOrder, lay: Lay, progress: Progress = silent) -> BatchResu
     if not target.parent.is_dir():
         raise NotFoundError(f"there is no folder {target.parent}", where=str(order.output))
     if target in {source.path.resolve() for source in order.sources}:
-        raise UsageError(f"{order.output} is what is to be scored", hint="Name another file with --output.")
+        raise UsageError(f"{order.output} is an input itself", hint="Name another file with --output.")
+    if target.is_dir():
+        raise UsageError(f"{order.output} is a folder", hint="Name a file with --output.")
     folder = target.with_name(f".{target.name}.scoring")
     with full_disk(target.parent):
         folder.mkdir(exist_ok=True, mode=0o700)
@@ -116,7 +119,7 @@ def _score_locked(order: BatchOrder, target: Path, folder: Path, lay: Lay, progr
     key = _key(order, sources, laid)
     if taken and not parts.has_job(folder, key):
         raise refusal
-    (folder / signing.PUBLIC).write_text(laid.sealed_with + "\n")
+    write_whole(folder / signing.PUBLIC, f"{laid.sealed_with}\n".encode())
     held = BatchParts(folder, key)
     resumed = held.rows + held.refused
     if not _has_ended(target, folder):
@@ -165,9 +168,8 @@ def _finish(target: Path, folder: Path, held: BatchParts, signature: Signature) 
     joined, refused = folder / f"{target.name}.joined", folder / "rejected.joined"
     nothing = _outputs(signature, np.empty((0, signature.width)))
     held.join(joined, [*nothing.columns, "release"])
-    held.rejected(refused)
-    (folder / DONE).write_text(names.digest_file(joined))
-    sync_path(folder / DONE)
+    held.write_rejected(refused)
+    write_whole(folder / DONE, names.digest_file(joined).encode())
     if held.refused:
         refused.replace(aside)
     else:
@@ -217,7 +219,7 @@ class _Job:
         self._begun = self._told = time.monotonic()
         self._total: int | None = None
         if self._resumed:
-            progress(f"going on after {self._resumed:,} rows")
+            progress(f"continuing after {plural(self._resumed, 'row')}")
 
     def run(self, folder: Path) -> None:
         """Score what is not in the parts yet."""
@@ -230,7 +232,7 @@ class _Job:
                 self._file(folder, file, source, start)
         self._flush()
         if not self._held.done:
-            self._nothing()
+            self._add_empty_table()
 
     def close(self) -> None:
         if self._scorer is not None:
@@ -246,7 +248,8 @@ class _Job:
 
     def _take(self, file: int, source: InputFile, chunk: RowChunk) -> None:
         assert self._scorer is not None
-        answers, failures = batch.score_rows(self._scorer, chunk.inputs)
+        with held_interrupts():
+            answers, failures = batch.score_rows(self._scorer, chunk.inputs)
         refused = list(chunk.refused)
         table, numbers = chunk.table, chunk.numbers
         if failures:
@@ -255,17 +258,17 @@ class _Job:
             table = table[[p for p in range(table.height) if p not in failures]]
         if refused and self._order.strict:
             one = min(refused, key=lambda r: r.row)
-            hint = "Without --strict such rows go to a file of their own."
+            hint = "Without --strict, such rows go to a separate file."
             raise DataError(f"row {one.row:,}: {one.reason}", where=source.name, hint=hint)
         pending = self._pending
         pending.file, pending.end = file, chunk.end
-        pending.tables.append(self._answered(source, table, answers))
+        pending.tables.append(self._add_answers(source, table, answers))
         pending.refused += [_refusal(source, one) for one in sorted(refused, key=lambda r: r.row)]
         if pending.rows >= self._order.part_rows or time.monotonic() - pending.since > PART_S:
             self._flush()
         self._tell()
 
-    def _answered(self, source: InputFile, table: pl.DataFrame, answers: Answers) -> pl.DataFrame:
+    def _add_answers(self, source: InputFile, table: pl.DataFrame, answers: Answers) -> pl.DataFrame:
         if self._order.columns is not None:
             table = table.select(self._order.columns)
         made = _outputs(self._laid.signature, answers)
@@ -281,11 +284,11 @@ class _Job:
         if pending.tables:
             self._held.add(pending.file, pending.end, pending.tables, pending.refused)
 
-    def _nothing(self) -> None:
-        """No file has a row: the output has its columns all the same."""
+    def _add_empty_table(self) -> None:
+        """When no file has a row, the output still gets its columns."""
         empty = pl.DataFrame(schema=dict.fromkeys(self._order.columns or (), pl.String()))
         answers = np.empty((0, self._laid.signature.width))
-        self._held.add(0, 0, [self._answered(self._sources[0], empty, answers)], [])
+        self._held.add(0, 0, [self._add_answers(self._sources[0], empty, answers)], [])
 
     def _tell(self) -> None:
         now = time.monotonic()
@@ -294,10 +297,10 @@ class _Job:
         self._told = now
         done = self._held.rows + self._held.refused + self._pending.rows + len(self._pending.refused)
         speed = (done - self._resumed) / (now - self._begun)
-        text = f"{done:,} rows, {speed:,.0f} rows/s"
+        text = f"{plural(done, 'row')}, {speed:,.0f} rows/s"
         if self._total:
             left = max(0, self._total - done) / max(speed, 1e-9)
-            text = f"{done:,} of about {self._total:,} rows, {speed:,.0f} rows/s, {duration(left)} to go"
+            text = f"{done:,} of about {plural(self._total, 'row')}, {speed:,.0f} rows/s, {duration(left)} to go"
         self._progress(text)
 
 
@@ -374,7 +377,7 @@ def _glob(pattern: str) -> list[Path]:
 
 
 def dataset(context: DeliveryContext, reference: str) -> tuple[InputFile, ...]:
-    """The accepted files of a dataset, as of now or of a release (``flights@v3``).
+    """The accepted files of a dataset, now or as a release used them (``flights@v3``).
 
     Raises NotFoundError, RefusedError when files of it are gone or were erased.
     """

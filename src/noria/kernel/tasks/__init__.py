@@ -12,7 +12,7 @@ DEFINITIONS: dict[str, TaskDefinition] = {definition.name: definition for defini
 
 def find_metric(name: str) -> Metric | None:
     """The metric of that name, whatever the task: its direction and its meaning are the same in all that have it."""
-    return next((d.metrics[name] for d in DEFINITIONS.values() if name in d.metrics), None)
+    return next((d.gate_metrics[name] for d in DEFINITIONS.values() if name in d.gate_metrics), None)
 
 
 def guarded_metrics() -> dict[str, Metric]:

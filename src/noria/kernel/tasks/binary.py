@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.tasks.requested import CALIBRATION, COST, RANKING
 
 
 def _suits(label: LabelFacts) -> str | None:
@@ -52,6 +53,7 @@ METRICS = (
 BINARY = TaskDefinition(
     name="binary",
     metrics=by_name(METRICS),
+    on_request=by_name((CALIBRATION, COST, *RANKING)),
     loss="brier",
     always_measured=("roc_auc", "brier", "log_loss", "accuracy"),
     outputs={"prediction": Output.CLASS, "probability": Output.SECOND},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.tasks.requested import CALIBRATION
+from noria.kernel.words import plural
 
 CLASSES_MOST = 20  # a label with more values is no class, where nobody says it
 
@@ -10,7 +12,7 @@ CLASSES_MOST = 20  # a label with more values is no class, where nobody says it
 def _suits(label: LabelFacts) -> str | None:
     if label.distinct > CLASSES_MOST or not label.may_be_classes:
         return None
-    return f"{label.name} has {label.distinct} values; if it is an amount, write regression"
+    return f"{label.name} has {plural(label.distinct, 'value')}; if it is an amount, write regression"
 
 
 METRICS = (
@@ -43,6 +45,7 @@ METRICS = (
 MULTICLASS = TaskDefinition(
     name="multiclass",
     metrics=by_name(METRICS),
+    on_request=by_name((CALIBRATION,)),
     loss="log_loss",
     always_measured=("accuracy", "log_loss"),
     outputs={"prediction": Output.CLASS, "probabilities": Output.EACH},

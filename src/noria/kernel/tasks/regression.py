@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from noria.kernel.task_definition import BoundsKind, LabelFacts, Metric, Output, TaskDefinition, by_name
+from noria.kernel.tasks.requested import FORECASTS, RANKING
+from noria.kernel.words import plural
 
 
 def _suits(label: LabelFacts) -> str | None:
-    return f"{label.name} is a number with {label.distinct:,} values" if label.is_number else None
+    return f"{label.name} is a number with {plural(label.distinct, 'value')}" if label.is_number else None
 
 
 METRICS = (
@@ -26,6 +28,7 @@ METRICS = (
 REGRESSION = TaskDefinition(
     name="regression",
     metrics=by_name(METRICS),
+    on_request=by_name((*FORECASTS, *RANKING)),
     loss="mae",
     always_measured=("mae", "rmse", "r2"),
     outputs={"prediction": Output.VALUE},

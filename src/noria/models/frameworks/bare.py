@@ -140,7 +140,7 @@ def _plain(table: Any) -> Any:
     return found if found.dtype.kind == "O" else found.astype(np.float64)
 
 
-def dressed(model: Any, task: Task) -> Any:
+def wrap_bare(model: Any, task: Task) -> Any:
     """The model as it is, or behind the face of an estimator when it is a bare booster or graph."""
     kind = re.split(r"[._]", type(model).__module__)[0]
     if KINDS.get(kind) != type(model).__name__:

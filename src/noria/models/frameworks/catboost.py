@@ -90,10 +90,10 @@ def read(path: Path, task: Task | None) -> ModelFile:
         found = task_of_classes(len(classes))
     elif found is None and loss in REGRESSES:
         found = Task.REGRESSION
-    return known(model, found, classes, f"its loss is {loss or 'not known'}")
+    return describe_model(model, found, classes, f"its loss is {loss or 'not known'}")
 
 
-def known(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "") -> ModelFile:
+def describe_model(model: Any, task: Task | None, classes: Sequence[str], unsure: str = "") -> ModelFile:
     """What an estimator tells."""
     names = list(model.feature_names_ or [])
     if not names:
@@ -133,10 +133,10 @@ class CatBoostFramework:
             made = onnx.load(str(target))
         graph_files.normalise(made)
         del made.metadata_props[:]  # when and where it was trained: equal models have equal bytes
-        output = graph_files.chosen(made, signature.task, len(signature.classes))
+        output = graph_files.choose_output(made, signature.task, len(signature.classes))
         del made.graph.output[:]
         made.graph.output.append(output)
-        return graphs.finished(made, signature)
+        return graphs.finish_graph(made, signature)
 
 
 def _classes(model: Any) -> Sequence[Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from noria.kernel.words import plural
+
 HEAD_BYTES = 64 << 10  # of a file that are looked at
 PEEKED_BYTES = 64  # of what a compressed file holds
 SUFFIXES = {  # where the content does not tell
@@ -129,7 +131,7 @@ def _archive(path: Path, head: bytes) -> FileContent | None:
         )
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     hint = "If one of its files is the model: unpack it, and import that file."
-    return FileContent(what=f"a zip archive of {len(names)} files ({shown}), not a model", hint=hint)
+    return FileContent(what=f"a zip archive of {plural(len(names), 'file')} ({shown}), not a model", hint=hint)
 
 
 def _keras(path: Path, version: str) -> FileContent:
@@ -164,7 +166,7 @@ def _pickle(path: Path, head: bytes) -> FileContent | None:
     name = next((name for magic, name in COMPRESSED.items() if head.startswith(magic)), "zlib" if head[:2] in ZLIB else None)
     if name is None:
         return None
-    inside = peeked(path)
+    inside = read_head(path)
     if inside[:1] == b"\x80" or (name == "lz4" and path.suffix.lower() in (".joblib", ".pkl", ".pickle", ".lz4")):
         return FileContent("pickle")
     if name == "zlib":
@@ -172,16 +174,16 @@ def _pickle(path: Path, head: bytes) -> FileContent | None:
     return FileContent(what=f"compressed by {name}", hint="Unpack it, and import what is in it.")
 
 
-def peeked(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
     """The first bytes of what a file holds that may be compressed; nothing where it cannot be read."""
     try:
-        with unpacked(path) as file:
+        with open_unpacked(path) as file:
             return file.read(PEEKED_BYTES)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
         return b""
 
 
-def unpacked(path: Path) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | _Zlib:
+def open_unpacked(path: Path) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | _Zlib:
     """The file's bytes, of one that is compressed what it holds. Raises ValueError for a compression that Python has not."""
     with path.open("rb") as file:
         head = file.read(6)

@@ -11,8 +11,9 @@ from typing import Any
 
 from noria.kernel.errors import DataError, RefusedError
 from noria.kernel.task import Task
+from noria.kernel.words import plural
 from noria.models.frameworks import catboost, pickled, torch
-from noria.models.frameworks.bare import dressed
+from noria.models.frameworks.bare import wrap_bare
 from noria.models.frameworks.file_kinds import AGAIN
 from noria.models.frameworks.model_file import ModelFile, missing, version
 
@@ -54,7 +55,7 @@ def read(path: Path, kind: str, task: Task | None, classes: Sequence[str], trust
     readers = {"lightgbm": _lightgbm, "xgboost": _xgboost}
     if kind in readers:
         return readers[kind](path, task)
-    return pickled.known(pickled.load_skops(path, trusted) if kind == "skops" else pickled.load_pickle(path), kind, task)
+    return pickled.describe_model(pickled.load_skops(path, trusted) if kind == "skops" else pickled.load_pickle(path), kind, task)
 
 
 def _lightgbm(path: Path, task: Task | None) -> ModelFile:
@@ -70,7 +71,7 @@ def _lightgbm(path: Path, task: Task | None) -> ModelFile:
     except lightgbm.basic.LightGBMError as error:
         raise DataError(f"is not a whole LightGBM model: {_plain(error, path)}", hint=AGAIN) from error
     width, found = booster.num_feature(), task or _task(objective)
-    classes = _numbered(found, booster.num_model_per_iteration())
+    classes = _numbered_classes(found, booster.num_model_per_iteration())
     names, label = _names(booster.feature_name()), version("lightgbm")
     return ModelFile(_bare(booster, found), label, names, width, found, classes, unsure=_unsure(objective))
 
@@ -91,7 +92,7 @@ def _xgboost(path: Path, task: Task | None) -> ModelFile:
     _demand_one_target(learner)
     objective = str(learner["objective"]["name"])
     found = task or _task(objective)
-    classes = _numbered(found, int(learner["learner_model_param"]["num_class"]))
+    classes = _numbered_classes(found, int(learner["learner_model_param"]["num_class"]))
     names, label = _names(booster.feature_names or []), version("xgboost")
     return ModelFile(_bare(booster, found), label, names, booster.num_features(), found, classes, unsure=_unsure(objective))
 
@@ -107,7 +108,9 @@ def _demand_one_target(learner: dict[str, Any]) -> None:
     with contextlib.suppress(KeyError, ValueError):  # older files do not say
         targets = int(learner["learner_model_param"]["num_target"])
     if targets > 1:
-        raise RefusedError(f"it predicts {targets} values a row, and a release answers one", hint="Train a model for each value.")
+        raise RefusedError(
+            f"it predicts {plural(targets, 'value')} a row, and a release answers one", hint="Train a model for each value."
+        )
 
 
 def _unsure(objective: str) -> str:
@@ -129,7 +132,7 @@ def _task(objective: str) -> Task | None:
     return next((task for begin, task in BOOSTER_TASKS.items() if objective.startswith(begin)), None)
 
 
-def _numbered(task: Task | None, count: int) -> tuple[str, ...]:
+def _numbered_classes(task: Task | None, count: int) -> tuple[str, ...]:
     if task is None or not task.definition.has_classes:
         return ()
     return tuple(map(str, range(task.definition.class_count or count)))
@@ -140,4 +143,4 @@ def _names(found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _bare(booster: Any, task: Task | None) -> Any:
-    return dressed(booster, task) if task is not None else booster
+    return wrap_bare(booster, task) if task is not None else booster

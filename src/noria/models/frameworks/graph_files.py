@@ -32,7 +32,7 @@ REGRESSORS = {"TreeEnsembleRegressor", "LinearRegressor", "SVMRegressor"}
 
 def read(path: Path, task: Task | None, classes: Sequence[str]) -> ModelFile:
     """The graph with one output of numbers, weights inside. Raises DataError, RefusedError."""
-    made = _loaded(path)
+    made = _load_graph(path)
     labels = _labels(made)
     before = [output.name for output in made.graph.output]
     dictionaries = any(node.op_type == "ZipMap" for node in made.graph.node)
@@ -43,7 +43,7 @@ def read(path: Path, task: Task | None, classes: Sequence[str]) -> ModelFile:
     if dictionaries:
         notes += ("its dictionaries of probabilities are left out",)
     if found is not None:
-        output = chosen(made, found, len(known))
+        output = choose_output(made, found, len(known))
         del made.graph.output[:]
         made.graph.output.append(output)
         notes += (f"answers come from {output.name}",) if len(before) > 1 else ()
@@ -90,8 +90,8 @@ def demand_runnable(content: bytes) -> None:
         raise RefusedError(f"onnxruntime does not take the graph: {text[:300]}") from error
 
 
-def _loaded(path: Path) -> Any:
-    made = _parsed(path)
+def _load_graph(path: Path) -> Any:
+    made = _parse_graph(path)
     apart = {entry.value for t in made.graph.initializer for entry in t.external_data if entry.key == "location"}
     missing = sorted(name for name in apart if not (path.parent / name).is_file())
     if missing:
@@ -119,7 +119,7 @@ class BesideError(DataError):
         self.names = tuple(names)
 
 
-def _parsed(path: Path) -> Any:
+def _parse_graph(path: Path) -> Any:
     try:
         return onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors share no base with onnx's
@@ -181,7 +181,7 @@ def _task(made: Any, labels: tuple[str, ...]) -> Task | None:
     return Task.REGRESSION if one and any(node.op_type in REGRESSORS for node in made.graph.node) else None
 
 
-def chosen(made: Any, task: Task, classes: int) -> Any:
+def choose_output(made: Any, task: Task, classes: int) -> Any:
     """The one output that fits the task. Raises RefusedError naming all when none does, or several do."""
     fitting = graph_outputs.fitting(outputs_of(made), task, classes)
     if len(fitting) == 1:
@@ -210,7 +210,7 @@ def _inputs(made: Any) -> Inputs:
         return (), _last(given[0]), {}, KINDS.get(_type(given[0]))
     wide = next((entry for entry in given if _last(entry) != 1), None)
     if wide is not None:
-        many = f"and there are {len(given)} inputs" if len(given) > 1 else "and a matrix of text cannot be given"
+        many = f"and there are {plural(len(given), 'input')}" if len(given) > 1 else "and a matrix of text cannot be given"
         hint = "Give it one matrix [n, k] of numbers, or one input [n, 1] a column."
         raise RefusedError(f"its input {wide.name} {_shape(wide)} is no column, {many}", hint=hint)
     kinds = {entry.name: KINDS.get(_type(entry), Kind.NUMBER) for entry in given}

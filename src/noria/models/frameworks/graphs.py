@@ -38,10 +38,10 @@ class BareFramework:
             made = onnx.load_from_string(graph.SerializeToString(deterministic=True))
             _say_opset(made)
             made.graph.name = "noria"  # the converters give it a name at random
-        return finished(made, signature)
+        return finish_graph(made, signature)
 
 
-def finished(made: Any, signature: Signature) -> bytes:
+def finish_graph(made: Any, signature: Signature) -> bytes:
     """The graph as the server takes it: its inputs, both classes' probabilities, checked."""
     _matrix_input(made, signature)
     both_classes(made, signature)

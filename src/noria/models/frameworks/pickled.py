@@ -13,6 +13,7 @@ from typing import Any
 
 from noria.kernel.errors import DataError, NoriaError, RefusedError
 from noria.kernel.task import Task, task_of_classes
+from noria.kernel.words import plural
 from noria.models.frameworks import catboost, statsmodels
 from noria.models.frameworks.file_kinds import AGAIN, TO_ONNX_KERAS, TO_ONNX_TORCH
 from noria.models.frameworks.model_file import ModelFile, UnusableError, missing, version
@@ -72,7 +73,7 @@ def _not_there(error: ImportError) -> NoriaError:
         lost = re.search(r"cannot import name '([^']+)'", str(error))
         what = f"{lost[1]} in {name}" if lost else name
         return UnusableError(
-            f"it needs {what}, which {_installed(top)} does not have", hint=f"It was saved by another version of {top}."
+            f"it needs {what}, which {_installed_version(top)} does not have", hint=f"It was saved by another version of {top}."
         )
     hint = OWN_CODE.format(name=DISTRIBUTIONS.get(top, top))
     if top in ("keras", "tensorflow"):
@@ -85,7 +86,7 @@ def _not_there(error: ImportError) -> NoriaError:
     return RefusedError(f"it needs the module {name}, which is not installed here", hint=hint)
 
 
-def _installed(module: str) -> str:
+def _installed_version(module: str) -> str:
     try:
         return f"the installed {module} {importlib.metadata.version(DISTRIBUTIONS.get(module, module))}"
     except importlib.metadata.PackageNotFoundError:
@@ -100,7 +101,7 @@ def _not_loaded(error: Exception) -> NoriaError:
         return RefusedError(text, hint=f"Put it into an installed package and save the model again. {CLOUD}")
     if lost:
         top = lost["module"].partition(".")[0]
-        text = f"it needs {lost['module']}.{lost['name']}, which {_installed(top)} does not have"
+        text = f"it needs {lost['module']}.{lost['name']}, which {_installed_version(top)} does not have"
         return UnusableError(text, hint=f"It was saved by another version of {top}.")
     text = f"{type(error).__name__}: {str(error)[:300]}"
     cut_off = any(word in str(error) for word in ENDED)  # pickle and its kin have no class for it
@@ -109,16 +110,16 @@ def _not_loaded(error: Exception) -> NoriaError:
     return UnusableError(f"cannot be unpickled: {text}")
 
 
-def known(model: Any, kind: str, task: Task | None) -> ModelFile:
+def describe_model(model: Any, kind: str, task: Task | None) -> ModelFile:
     """What a loaded object tells of itself. Raises DataError, RefusedError with the cause where it cannot be served."""
     if statsmodels.is_result(model):
-        return statsmodels.known(model, task)
+        return statsmodels.describe_results(model, task)
     demand_model(model)
     package = type(model).__module__.partition(".")[0]
     classes = tuple(class_text(value) for value in _classes(model))
     found = task or _task_of(model, classes)
     if package == "catboost":
-        return catboost.known(model, found, classes)
+        return catboost.describe_model(model, found, classes)
     names = tuple(map(str, getattr(model, "feature_names_in_", ())))
     width = getattr(model, "n_features_in_", None)
     notes: tuple[str, ...] = ()
@@ -144,11 +145,13 @@ def demand_model(model: Any) -> None:
         raise RefusedError(f"it holds a PyTorch module ({name}), which does not say what it takes", hint=hint)
     if not hasattr(model, "predict"):
         _refuse_without_predict(model)
-    if not _fitted(model):
+    if not _is_fitted(model):
         raise DataError(f"holds a {name} that was never fitted, which has no `predict` to ask", hint=SAVED)
     classes = _classes(model)
     if _several(classes):
-        raise RefusedError(f"its {name} predicts {len(classes)} labels a row, and a release answers one", hint=_ONE_EACH)
+        raise RefusedError(
+            f"its {name} predicts {plural(len(classes), 'label')} a row, and a release answers one", hint=_ONE_EACH
+        )
     if len(classes) == 1:
         hint = "Fit it on rows of all classes."
         raise RefusedError(f"it knows one class alone, {class_text(classes[0])}: it was fitted on rows of that class", hint=hint)
@@ -190,7 +193,7 @@ def _refuse_without_predict(model: Any) -> None:
     raise DataError(text, hint=hint)
 
 
-def _fitted(model: Any) -> bool:
+def _is_fitted(model: Any) -> bool:
     """Also true of what cannot be told: only scikit-learn's own rule is asked."""
     from sklearn.base import BaseEstimator
     from sklearn.exceptions import NotFittedError

@@ -37,7 +37,7 @@ class SklearnFramework:
         if not is_matrix(signature) and type(model).__module__.partition(".")[0] in BOOSTERS:
             raise NoriaError(TEXT_CATEGORIES)
         matrix = is_matrix(signature) and not _takes_columns(model)
-        wanted = model if matrix or _takes_columns(model) else _joined(model, sample)
+        wanted = model if matrix or _takes_columns(model) else _join_columns(model, sample)
         columns = [(i.name, _type(i.kind)) for i in signature.inputs]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the converter's own deprecations: nothing that a user could act upon
@@ -113,7 +113,7 @@ def _takes_columns(model: Any) -> bool:
     return isinstance(first, ColumnTransformer)
 
 
-def _joined(model: Any, sample: pl.DataFrame) -> Pipeline:
+def _join_columns(model: Any, sample: pl.DataFrame) -> Pipeline:
     """The model behind a step that joins the columns to the one matrix it was fitted on."""
     join = ColumnTransformer([("columns", "passthrough", sample.columns)]).fit(sample)
     return Pipeline([("join", join), ("model", model)])

@@ -60,7 +60,7 @@ def constant(results: Any) -> int | None:
     return int(place) if place is not None and results.model.exog_names[place] == "const" else None
 
 
-def known(results: Any, task: Task | None) -> ModelFile:
+def describe_results(results: Any, task: Task | None) -> ModelFile:
     """What results tell of themselves. Raises RefusedError for those that do not predict rows."""
     model = results.model
     name = type(model).__name__

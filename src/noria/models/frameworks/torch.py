@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noria.kernel.errors import NoriaError, RefusedError, StepError
 from noria.kernel.task import Task
+from noria.kernel.words import plural
 from noria.models.frameworks.bare import Answering, matrix
 from noria.models.frameworks.model_file import ModelFile, UnusableError, missing, version
 from noria.models.signature import MATRIX, Signature, is_matrix
@@ -59,7 +60,7 @@ class TorchModel(Answering):
         finite = found[np.isfinite(found.reshape(len(found), -1)).all(axis=1)]
         if not len(finite):
             hint = "Null is NaN in the matrix: fill it inside the module, or in the step that makes the table."
-            raise StepError(f"the module answers no finite number to any of {len(found):,} training rows", hint=hint)
+            raise StepError(f"the module answers no finite number to any of {plural(len(found), 'training row')}", hint=hint)
         self._demand_meaning(finite, classes)
 
     def _demand_meaning(self, found: NDArray[np.float64], classes: int) -> None:
@@ -96,7 +97,7 @@ class TorchModel(Answering):
 
     def __getstate__(self) -> dict[str, Any]:
         """Equal modules have equal bytes: PyTorch's own pickles name addresses in memory."""
-        return {**self.__dict__, "module": _pickled(self.module)}
+        return {**self.__dict__, "module": _pickle_module(self.module)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -147,7 +148,7 @@ class TorchFramework:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing, and that there is a newer exporter, which needs packages of its own
             torch.onnx.export(
-                _asked(model.module, model._asked_type()),
+                _cast_inputs(model.module, model._asked_type()),
                 (torch.from_numpy(rows),),
                 target,
                 input_names=[MATRIX],
@@ -205,7 +206,7 @@ def is_module(model: object) -> bool:
     return "torch.nn.modules.module.Module" in bases and not own
 
 
-def _asked(module: Any, kind: Any) -> Any:
+def _cast_inputs(module: Any, kind: Any) -> Any:
     """The module behind a change of type, where it does not take float32. An exported program has one mode: it is told none."""
     import torch
 
@@ -244,7 +245,7 @@ class _Pickler(pickle.Pickler):
         return _tensor, (np.ascontiguousarray(given.detach().numpy()).copy(), given.requires_grad)
 
 
-def _pickled(module: Any) -> bytes:
+def _pickle_module(module: Any) -> bytes:
     target = io.BytesIO()
     _Pickler(target, protocol=5).dump(module)
     return target.getvalue()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from noria.models.frameworks.file_kinds import unpacked
+from noria.models.frameworks.file_kinds import open_unpacked
 
 SKLEARN = "scikit-learn"
 READ_MOST = 512 << 20  # bytes of a pickle that are searched
@@ -69,7 +69,7 @@ def _of_pickle(path: Path) -> str | None:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    with unpacked(path) as file:
+    with open_unpacked(path) as file:
         kept, read = b"", 0
         while read < READ_MOST and (piece := file.read(CHUNK)):
             read += len(piece)

@@ -18,7 +18,7 @@ def teach() -> None:
     classes = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
     def convert_numbered(scope: Any, operator: Any, container: Any) -> None:
-        with numbered(operator.raw_operator.get_booster()):
+        with hide_names(operator.raw_operator.get_booster()):
             convert_xgboost(scope, operator, container)
 
     update_registered_converter(*made[0], shapes.calculate_linear_classifier_output_shapes, convert_numbered, options=classes)
@@ -30,12 +30,12 @@ def convert(booster: Any, width: int, opset: int) -> Any:
     from onnxmltools.convert import convert_xgboost
     from onnxmltools.convert.common.data_types import FloatTensorType
 
-    with numbered(booster):
+    with hide_names(booster):
         return convert_xgboost(booster, initial_types=[("input", FloatTensorType([None, width]))], target_opset=opset)
 
 
 @contextmanager
-def numbered(booster: Any) -> Iterator[None]:
+def hide_names(booster: Any) -> Iterator[None]:
     """The booster without the names of its columns, for a while: the converter knows columns by their places alone."""
     kept = booster.feature_names
     booster.feature_names = None

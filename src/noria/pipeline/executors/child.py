@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
     user_time.listen(lambda inside: reply.send(state="user" if inside else "system"))
     done = run(work)
     user_time.listen(None)
-    done["read"] = reading.found()
+    done["read"] = reading.opened_paths()
     _flush()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     used = {name: value - before[name] for name, value in resource_usage().items()}
@@ -227,8 +227,10 @@ def _die_with_parent(fd: int) -> None:
 
 
 def _kill_at_end(fd: int) -> None:
-    os.read(fd, 1)
-    os.killpg(0, signal.SIGKILL)
+    try:
+        os.read(fd, 1)
+    finally:  # who cannot hear of the end must not outlive it
+        os.killpg(0, signal.SIGKILL)
 
 
 def _flush() -> None:

@@ -55,7 +55,7 @@ class Command:
             if end is not None:
                 selector.register(end, selectors.EVENT_READ)
             due = self._begun + SAMPLE_S
-            while ending is None and not self._ended():
+            while ending is None and not self._has_ended():
                 for key, _ in selector.select(SAMPLE_S):
                     if key.fd == output and not self._listen(output):
                         selector.unregister(output)
@@ -81,7 +81,7 @@ class Command:
         self._log.write(printed or b"")
         return bool(printed)
 
-    def _ended(self) -> bool:
+    def _has_ended(self) -> bool:
         self._reap(os.WNOHANG)
         return self._usage is not None
 

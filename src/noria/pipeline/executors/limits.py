@@ -64,7 +64,7 @@ class Slots:
         self._queue: list[object] = []
 
     @contextlib.contextmanager
-    def taken(self, work: PoolWork, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
+    def hold(self, work: PoolWork, cancelled: threading.Event) -> Iterator[tuple[int, ...]]:
         """Wait for room; the cores that the job is kept to, none when it may use any. Raises StepError when it is cancelled."""
         wanted = min(work.cpus or 1, self._count)
         memory = min(work.memory_bytes or 0, self._all_memory)

@@ -14,6 +14,7 @@ from noria.pipeline.executors.limits import JobEnd, PoolWork
 from noria.pipeline.executors.pool import Pool, PoolJob, surroundings
 from noria.pipeline.executors.task import INPUT, StepEnd, StepTask, StepUsage, Workspace
 from noria.pipeline.tree_bounds import demand_inside
+from noria.storage.file_names import is_text
 
 INPUTS = "in"  # of a step's folder
 TRACKED = "track.jsonl"
@@ -59,7 +60,7 @@ class LocalRun:
 
     def wait(self) -> StepEnd:
         done = self._job.wait()
-        files, problem = self._left() if done.ok else ({}, "")
+        files, problem = self._find_outs() if done.ok else ({}, "")
         artifacts = self._artifacts()
         own = {path.name: path for path in (self._folder / "step.log", self._folder / TRACKED) if _has_content(path)}
         digests = iter(self._workspace.keep([*files.values(), *artifacts.values(), *own.values()]))
@@ -91,28 +92,28 @@ class LocalRun:
                 found[path.relative_to(self._tree).as_posix() if path.is_relative_to(self._tree) else path.name] = path
         return found
 
-    def _left(self) -> tuple[dict[str, Path], str]:
+    def _find_outs(self) -> tuple[dict[str, Path], str]:
         """The files that the step left, by name, and what is wrong with its outs. A target may leave some of its outs only."""
         found: dict[str, Path] = {}
         base = os.path.realpath(self._base)
         for name, path in self._task.outs.items():
             place = self._base / path
             if not _within(base, place):
-                return {}, f"left {path} as a link that leaves the project"
+                return {}, f"wrote {path} as a link that leads out of the project"
             if place.is_dir():
                 found |= {f"{name}/{inner}": place / inner for inner in _inside(place)}
             elif place.is_file():
                 found[name] = place
             elif place.exists():
-                return {}, f"left {path}, which is neither a file nor a folder"
+                return {}, f"wrote {path}, which is neither a file nor a folder"
             elif self._task.command is not None:
-                return {}, f"ended well and left no {path}"
+                return {}, f"succeeded but did not write {path}"
         away = next((path for path in found.values() if path.is_symlink() and not _within(base, path)), None)
         if away is not None:
-            return {}, f"left {os.path.relpath(away, self._base)} as a link that leaves the project"
-        odd = next((name for name in found if not _is_text(name)), None)
+            return {}, f"left {os.path.relpath(away, self._base)} as a link that leads out of the project"
+        odd = next((name for name in found if not is_text(name)), None)
         if odd is not None:
-            return {}, f"left a file whose name is not UTF-8: {os.fsencode(odd)!r}"
+            return {}, f"wrote a file whose name is not UTF-8: {os.fsencode(odd)!r}"
         return found, ""
 
 
@@ -194,14 +195,6 @@ def _inside(folder: Path) -> Iterator[str]:
 
 def _within(base: str, path: Path) -> bool:
     return os.path.commonpath([base, os.path.realpath(path)]) == base
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _has_content(path: Path) -> bool:

@@ -221,7 +221,7 @@ class Pool:
             if self._keeper is None:
                 self._keeper = orphans.Keeper()
                 if ended := orphans.end_orphans():
-                    told = f"{ended} processes were left by steps whose engine was killed: they are ended"
+                    told = f"{ended} processes were left by steps whose engine was killed; they were ended"
                     _log.warning(told, extra=logs.facts(processes=ended))
             return self._keeper
 
@@ -245,7 +245,7 @@ class Pool:
     def _child(self) -> StepProcess:
         return StepProcess.start(self._preload, self.interpreter)
 
-    def ended(self, job: PoolJob) -> None:
+    def refill_later(self, job: PoolJob) -> None:
         """The last job to end has the pool filled up, after a pause in which the next one may come."""
         with self._lock:
             self._jobs.discard(job)
@@ -265,9 +265,9 @@ class Pool:
     def _rest_later(self) -> None:
         if self._rest is not None:
             self._rest.cancel()
-        self._rest = _timer(REST_S, self._let_go)
+        self._rest = _timer(REST_S, self._end_idle)
 
-    def _let_go(self) -> None:
+    def _end_idle(self) -> None:
         """Most of the warm processes end where no work came for long; the next job has the pool filled up again."""
         with self._lock:
             if self._closed:
@@ -282,9 +282,18 @@ class Pool:
 
 
 def _timer(seconds: float, call: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, call)
+    """Without it the pool is fuller or emptier than it should be: jobs start their own processes, and nothing waits for it."""
+
+    def told() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - the next job has it tried again
+            _log.warning(f"the warm step processes are left as they are: {type(error).__name__}: {error}")
+
+    timer = threading.Timer(seconds, told)
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # the machine has no thread left
+        timer.start()
     return timer
 
 
@@ -300,7 +309,11 @@ class PoolJob:
         self._thread = threading.Thread(target=self._run, name="job", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the machine has no thread left
+            self._done = _could_not_run(error)
+            self._leave()
 
     def wait(self) -> JobEnd:
         """Blocks until the job ended; its limits see to it that it does."""
@@ -315,38 +328,43 @@ class PoolJob:
 
     def join(self) -> None:
         """Until the job's processes are reaped."""
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:  # it was begun
+            self._thread.join(timeout=10)
 
     def _run(self) -> None:
         watched: WatchedProcess | None = None
         try:
-            with self._executor.slots.taken(self._work, self._cancelled) as kept_to, Log(self._work.log) as log:
+            with self._executor.slots.hold(self._work, self._cancelled) as kept_to, Log(self._work.log) as log:
                 if self._work.command is not None:
                     command = Command(self._work, log, self._cancelled, kept_to)
-                    self._done = self._kept(command.pid, command.watch)
+                    self._done = self._watch_kept(command.pid, command.watch)
                 else:
-                    watched = self._watched(log, kept_to)
-                    self._done = self._kept(watched.child.process.pid, watched.watch)
+                    watched = self._hand_over(log, kept_to)
+                    self._done = self._watch_kept(watched.child.process.pid, watched.watch)
         except (OSError, NoriaError) as error:  # no process, no log: the machine's trouble is the job's end
-            kind = "cancelled" if self._cancelled.is_set() else "exited"
-            self._done = JobEnd(False, None, f"could not be run: {error}", kind, 0.0, 0.0, 0.0, "")
+            self._done = _could_not_run(error, "cancelled" if self._cancelled.is_set() else "exited")
         except BaseException as error:  # noqa: BLE001 - whatever it was, nobody waits for the job for ever
-            self._done = JobEnd(False, None, f"could not be run: {type(error).__name__}: {error}", "exited", 0.0, 0.0, 0.0, "")
+            self._done = _could_not_run(f"{type(error).__name__}: {error}")
         finally:
-            self._executor.ended(self)
+            self._leave(watched)
+
+    def _leave(self, watched: WatchedProcess | None = None) -> None:
+        try:
+            self._executor.refill_later(self)
+        finally:  # also where the pool breaks: somebody waits
             self._finished.set()
             if watched is not None:
                 watched.child.release()
 
-    def _kept(self, session: int, watch: Callable[[], JobEnd]) -> JobEnd:
+    def _watch_kept(self, session: int, watch: Callable[[], JobEnd]) -> JobEnd:
         keeper = self._executor.keeper()
-        keeper.begins(session)
+        keeper.note_start(session)
         try:
             return watch()
         finally:
-            keeper.ends(session)
+            keeper.note_end(session)
 
-    def _watched(self, log: Log, kept_to: tuple[int, ...]) -> WatchedProcess:
+    def _hand_over(self, log: Log, kept_to: tuple[int, ...]) -> WatchedProcess:
         """The job in the hands of a process. Raises StepError when none takes it."""
         for _ in range(ATTEMPTS):
             if self._cancelled.is_set():
@@ -356,7 +374,11 @@ class PoolJob:
                 return watched
             watched.child.kill()
             watched.child.release()
-        raise StepError(f"no step process takes the job: {log.tail() or 'they end without a word'}")
+        raise StepError(f"no step process accepts the job: {log.tail() or 'they end without output'}")
+
+
+def _could_not_run(why: object, kind: str = "exited") -> JobEnd:
+    return JobEnd(False, None, f"could not be run: {why}", kind, 0.0, 0.0, 0.0, "")
 
 
 class WatchedProcess:
@@ -383,13 +405,13 @@ class WatchedProcess:
     def hand_over(self) -> bool:
         """Whether the process took the job."""
         deadline = self._begun + START_S
-        while not self.child.ready and self._living(deadline):
+        while not self.child.ready and self._is_living(deadline):
             self._look()
         try:
             self.child.send(self._work, self._kept_to)
         except OSError:
             return False
-        while self._started is None and self._living(deadline):
+        while self._started is None and self._is_living(deadline):
             self._look()
         return self._started is not None or self._cancelled.is_set()
 
@@ -406,7 +428,7 @@ class WatchedProcess:
         self._selector.close()
         return self._report(ending)
 
-    def _living(self, deadline: float) -> bool:
+    def _is_living(self, deadline: float) -> bool:
         return self.child.process.poll() is None and time.perf_counter() < deadline and not self._cancelled.is_set()
 
     def _look(self) -> None:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from noria.kernel.words import plural
+
 LIMIT = 1000  # files; a step that reads more of its project reads data, which belongs in a dataset
 OWN = frozenset({".git", ".noria", "__pycache__", "site-packages"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -23,23 +25,25 @@ class OpenedFiles:
         self._tree = os.path.realpath(tree)
         self._read: set[str] = set()
         self._written: set[str] = set()
-        sys.addaudithook(self._heard)
+        sys.addaudithook(self._note_event)
 
-    def _heard(self, event: str, arguments: tuple[object, ...]) -> None:
+    def _note_event(self, event: str, arguments: tuple[object, ...]) -> None:
         if event != "open" or len(self._read) > 10 * LIMIT:
             return
         path, _, flags = arguments
         if isinstance(path, str | bytes) and isinstance(flags, int):
             (self._written if flags & WRITES else self._read).add(os.path.abspath(os.fsdecode(path)))
 
-    def found(self) -> list[str]:
+    def opened_paths(self) -> list[str]:
         """Paths relative to the tree, sorted, of what was opened to be read and never to be written, there or not."""
-        paths = {path for opened in self._read - self._written if (path := self._inside(opened)) is not None}
+        paths = {path for opened in self._read - self._written if (path := self._path_inside(opened)) is not None}
         if len(paths) > LIMIT:
-            print(f"noria: reads {len(paths):,} files of the project, of which {LIMIT:,} are watched: make them a dataset")
+            print(
+                f"noria: reads {plural(len(paths), 'file')} of the project, of which {LIMIT:,} are watched: make them a dataset"
+            )
         return sorted(paths)[:LIMIT]
 
-    def _inside(self, opened: str) -> str | None:
+    def _path_inside(self, opened: str) -> str | None:
         real = os.path.realpath(opened)
         if not real.startswith(f"{self._tree}{os.sep}") or os.path.isdir(real):
             return None

@@ -19,6 +19,7 @@ def more():
 
 
 def walk(case):
+    case.processes = True  # a step process sees which files it opens
     case.write("noria.yaml", 'project: p\nsteps: {late: "pkg.table:late", after: {call: "pkg.after:after"}}\n')
     case.write("pkg/__init__.py", "")
     case.write("pkg/dyn.py", "NAME = 'one'\n")

@@ -15,5 +15,5 @@ def walk(case: Any) -> None:
         made = case.noria("init", "--data", "quoted.csv", "--label", "churned", cwd=home)
         assert "left out" not in made
         contract = (home / "contracts" / "quoted.yaml").read_text()
-        assert 'fee: {type: float, nulls: "<= 17%", range: [0, 115]}' in contract
+        assert 'fee: {type: float, nulls: "<= 17%", range: [0, 152]}' in contract
         assert "quoted.csv: 100 rows meet the contract" in case.noria("check", "--no-tests", cwd=home)

@@ -10,7 +10,7 @@ def walk(case: Any) -> None:
     case.write("noria.yaml", 'project: p\ndata:\n  b1: {source: "data/*.csv", contract: contracts/b1.yaml, settle: 1ms}\n')
     case.write("contracts/b1.yaml", "columns:\n  cust: {type: string, nulls: never}\nrows: {min: 1}\n")
     refused = (
-        ("extra", "data/b2.csv: has the column extra, which the files that were accepted before have not"),
+        ("extra", "data/b2.csv: has the column extra, which the files accepted before have not"),
         ("utc", "at in row 1 is '2024-01-13T12:00:00Z'"),
     )
     for name, said in refused:

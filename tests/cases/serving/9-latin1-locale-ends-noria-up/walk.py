@@ -38,12 +38,12 @@ def walk(case: Case) -> None:
     for words in (["status"], ["runs"], ["show", "v1"], ["releases"], ["audit", "log"]):
         case.noria(*words, env=locale)
     with case.up(env=locale) as up:
-        wait_for(lambda: Server(case.home / ".noria").alive())
+        wait_for(lambda: Server(case.home / ".noria").is_alive())
         case.run("git", "commit", "-q", "--allow-empty", "-m", "Fix \u6771\u4eac")
         wait_for(lambda: "Fix" in case.noria("audit", "log", env=locale))
         assert "Fix \\u6771" in case.noria("audit", "log", "--json", env=locale)  # as JSON writes it for who reads no UTF-8
         assert up["process"].poll() is None
-        assert Server(case.home / ".noria").alive()
+        assert Server(case.home / ".noria").is_alive()
 
 
 def latin_1(case: Case) -> dict[str, str]:

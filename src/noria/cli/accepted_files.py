@@ -1,0 +1,115 @@
+"""What was accepted of a dataset, for `noria check`: a file is held against it as the turn would hold it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from noria.cli.context import Home
+from noria.config import DataSource
+from noria.data import files, retyped, unique_keys
+from noria.data.batch_facts import HISTORY_MOST, BatchHistory, PastBatch
+from noria.data.batch_store import BatchStore
+from noria.data.formats import DatasetFile
+from noria.data.quarantine_store import QuarantineStore
+from noria.data.store import DataStore
+from noria.data.table import FileLooks, TableType
+from noria.storage.blobs import BlobStore
+from noria.storage.clock import ClockStore
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from noria.data.snapshot import FilePin
+
+
+class AcceptedFiles:
+    """The files that turns accepted, and the good ones that this check looked at so far."""
+
+    def __init__(self, home: Home, project: str, source: DataSource, kind: TableType) -> None:
+        self.home, self.project, self.source, self.kind = home, project, source, kind
+        self._pins: dict[str, FilePin] = {}  # of those that turns accepted
+        self._released: dict[tuple[str, str], str] = {}  # name and digest of a file that a person released -> by whom
+        self._discarded: dict[tuple[str, str], str] = {}  # the same of files that a person discarded
+        self._now: float | None = None  # project clock; None without a ledger
+        self._keys: dict[str, pl.DataFrame | None] | None = None
+        if home.ledger_file.is_file():
+            with home.ledger_to_read() as ledger:
+                self._pins = DataStore(ledger, project).accepted_files(source.name)
+                irregular = QuarantineStore(ledger, project).irregular_files()
+                self._released = {(d.name, d.digest): made.actor for d, made in irregular if made is not None}
+                self._discarded = QuarantineStore(ledger, project).discarded_files(source.name)
+                self._now = ClockStore(ledger, project).now()
+
+    def has(self, name: str, path: Path) -> bool:
+        """Whether a turn accepted the file as it is: then none judges it again."""
+        return name in self._pins and self._pins[name].arrived_as == files.digest(path)
+
+    def released_by(self, name: str) -> str:
+        """Who released the file that the dataset holds under this name; nothing when nobody had to."""
+        return self._released.get((name, self._pins[name].digest), "") if name in self._pins else ""
+
+    def discarded_by(self, name: str, path: Path) -> str:
+        """Who discarded the file as it is, so that no turn judges it again; nothing when nobody did."""
+        known = any(discarded == name for discarded, _ in self._discarded)
+        return self._discarded.get((name, files.digest(path)), "") if known else ""
+
+    def now(self) -> float:
+        return time.time() if self._now is None else self._now
+
+    def batch(self, name: str) -> BatchHistory:
+        """The history beside which a file is judged."""
+        return BatchHistory(lambda: self._history(name))
+
+    def _history(self, name: str) -> list[PastBatch]:
+        if not self.home.ledger_file.is_file():
+            return []
+        with self.home.ledger_to_read() as ledger:
+            return BatchStore(ledger, self.project).history(self.source.name, name, HISTORY_MOST)
+
+    def add(self, name: str, path: Path, good: pl.Series | None = None) -> None:
+        """A good file, or the good rows of one: the next ones may not repeat its keys."""
+        if unique_keys.hold_over_files(self.source):
+            keys = unique_keys.read_keys(self.source, self.kind, [DatasetFile(name, path)])
+            self._read_keys()[name] = keys if keys is None or good is None else keys.filter(good)
+
+    def keys_beside(self, name: str) -> pl.DataFrame | None:
+        """The keys that a file may not repeat: those of all others."""
+        if not unique_keys.hold_over_files(self.source):
+            return None
+        others = [keys for other, keys in self._read_keys().items() if other != name and keys is not None]
+        if not others:
+            return None
+        import polars as pl
+
+        return pl.concat(others, how="vertical_relaxed")
+
+    def looks_beside(self, name: str, columns: Collection[str]) -> list[FileLooks]:
+        """What these columns look like in the files that turns accepted, but for this one."""
+        with self._accepted() as parts:
+            return list(retyped.of_files(self.source, (part for part in parts if part.name != name), columns))
+
+    @contextlib.contextmanager
+    def _accepted(self) -> Iterator[Iterator[DatasetFile]]:
+        """The files that turns accepted, each behind a link whose suffix readers go by."""
+        blobs = BlobStore(self.home.state / "blobs")
+        with tempfile.TemporaryDirectory(prefix="noria-check-") as folder:
+            yield (
+                _link(name, blobs.path(pin.digest), Path(folder, str(at))) for at, (name, pin) in enumerate(self._pins.items())
+            )
+
+    def _read_keys(self) -> dict[str, pl.DataFrame | None]:
+        if self._keys is None:
+            with self._accepted() as parts:
+                self._keys = {part.name: unique_keys.read_keys(self.source, self.kind, [part]) for part in parts}
+        return self._keys
+
+
+def _link(name: str, blob: Path, beginning: Path) -> DatasetFile:
+    link = beginning.with_name(f"{beginning.name}-{Path(name).name}")
+    link.symlink_to(blob)
+    return DatasetFile(name, link)
