@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import fcntl
 import json
 import os
@@ -427,6 +428,8 @@ def run(daemon: Daemon, started: Callable[[dict[str, str]], None], heard: Callab
     """
     descriptors.raise_limit()
     logs.take_all()
+    with contextlib.suppress(ValueError, OSError, RuntimeError):  # where there is no standard error
+        faulthandler.enable()  # a crash in a library's native code ends the process: its threads' stacks are all that is told
     told = EndSignal()
     try:
         found = daemon.start(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -63,3 +64,12 @@ def ended(small: Small, trigger: str) -> bool:
     found = small.ledger("SELECT outcome FROM turns WHERE trigger LIKE ?", trigger)
     waiting = small.ledger("SELECT 1 FROM triggers WHERE turn_id IS NULL")
     return bool(found) and not waiting and all(outcome not in ("running", "rolling out") for (outcome,) in found)
+
+
+def test_a_crash_in_native_code_is_told(small: Small) -> None:
+    """A fault of a library ends the process at once: without the stacks, nobody would know what it did."""
+    with small.up().ready() as daemon:
+        daemon.process.send_signal(signal.SIGSEGV)
+        assert daemon.process.wait(timeout=120) == -signal.SIGSEGV
+        assert "Fatal Python error: Segmentation fault" in daemon.output
+        assert "noria/daemon.py" in daemon.output
