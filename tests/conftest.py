@@ -8,6 +8,7 @@ files that take longest come first, by a table of what they took.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -49,6 +50,10 @@ SECONDS = {  # processor seconds of a file with all that it starts, roughly; wha
     "pipeline/test_origin.py": 12,
     "models/test_frameworks_bare.py": 10,
 }
+
+
+# What a shell runs in the background ignores SIGINT, and so do the processes below it: here Ctrl-C works, whoever started us.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def weight(item: pytest.Item) -> float:

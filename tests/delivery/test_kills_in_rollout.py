@@ -33,9 +33,11 @@ def rollout(small: Small) -> tuple[str, int] | None:
     return found[0] if found else None
 
 
-def reached(small: Small, moments: list[tuple[str, int]], moment: tuple[str, int]) -> tuple[str, int] | None:
+def reached(small: Small, daemon: Up, moments: list[tuple[str, int]], moment: tuple[str, int]) -> tuple[str, int] | None:
     """Where the rollout stands, once it is there or further."""
+    daemon.demand_alive()
     now = rollout(small)
+    assert now is None or now[0] != "rolled back", small.ledger("SELECT text FROM events WHERE kind = 'rollout.rolled_back'")
     return now if now in moments and moments.index(now) >= moments.index(moment) else None
 
 
@@ -64,7 +66,7 @@ def test_a_rollout_that_is_killed_at_every_step_goes_on_from_there(small: Small)
             small.edit("model.py", "LogisticRegression()", "LogisticRegression(C=0.3)")
             small.commit("to be killed")
             for moment in moments:
-                now = until(lambda moment=moment: reached(small, moments, moment), f"{moment}", 300)
+                now = until(lambda moment=moment, daemon=daemon: reached(small, daemon, moments, moment), f"{moment}", 300)
                 if now in seen:
                     continue  # it went on faster than it was killed
                 seen.add(now)

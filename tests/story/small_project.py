@@ -234,6 +234,10 @@ class Up:
         until(up, "noria up is ready")
         return self
 
+    def demand_alive(self) -> None:
+        """A daemon that has ended would be waited for in vain."""
+        assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}: {self.output}"
+
     def kill(self) -> None:
         """`kill -9`: the daemon alone; the server stays."""
         os.kill(self.process.pid, signal.SIGKILL)
