@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 
 import polars as pl
 import pytest
+from raw_values import leaks
 
 from noria import config
 from noria.cli import execute
@@ -71,17 +71,7 @@ class World:
         return pl.concat([formats.open_table(self.context.named_blob(one.digest, one.name)).table for one in pins])
 
     def leaks(self) -> list[str]:
-        """The values that stand anywhere in the state folder: as they are, or in a table there."""
-        found = list[str]()
-        for path in (one for one in (self.home / ".noria").rglob("*") if one.is_file()):
-            content = path.read_bytes()
-            if content.startswith(b"PAR1"):
-                content += str(pl.read_parquet(content).to_dicts()).encode()
-            if path.name == "small.db":
-                with sqlite3.connect(path) as packed:
-                    content += "\n".join(packed.iterdump()).encode()
-            found += [f"{secret} in {path.name}" for secret in SECRETS if secret.encode() in content]
-        return found
+        return leaks(self.home / ".noria", SECRETS)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_line import CONFIG, MODEL, SmallLine, points, small_line
+from raw_values import leaks
+from small_line import CONFIG, CONTRACT, MODEL, SmallLine, points, small_line
 
 from noria import cli
 from noria.engine import actions
@@ -156,3 +157,72 @@ def test_a_removed_behaviour_judges_until_a_person_approves(tmp_path: Path) -> N
         (policy,) = (text for text in said if text.startswith("policy: "))
         assert "behaviours.rising" in policy
         assert "until a person approves that" in policy
+
+
+HASHED = CONTRACT.replace("unique: [id]", "  email: {type: string}\nunique: [id]\npersonal_data: {hash: [email]}")
+PLAIN = CONTRACT.replace("unique: [id]", "  email: {type: string}\nunique: [id]")
+
+
+def with_emails(month: int) -> str:
+    head, *rows = points(month).splitlines()
+    return "\n".join([f"{head},email", *(f"{row},u{month}-{at}@mail.example" for at, row in enumerate(rows))]) + "\n"
+
+
+def deliver(line: SmallLine, month: int, text: str) -> Turn:
+    line.deliver(f"points-{month:02d}.csv", text)
+    return line.turned()
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("contract", [PLAIN, ""])
+def test_values_that_were_hashed_are_until_a_person_approves(tmp_path: Path, contract: str, renamed: bool) -> None:
+    """A commit that takes a column off `hash`, or drops the contract, or gives the dataset another name: none stores a value."""
+    asks = ASKS.replace('"roc_auc >= 0.6"', '"roc_auc >= 0.5"')
+    with small_line(tmp_path, text=asks, files=[("contracts/points.yaml", HASHED)]) as line:
+        assert deliver(line, 1, with_emails(1)).outcome is TurnOutcome.PROMOTED
+        line.write("contracts/points.yaml", contract or PLAIN)
+        if not contract:
+            line.edit("noria.yaml", ", contract: contracts/points.yaml", "")
+        if renamed:
+            line.edit("noria.yaml", "  points: {", "  dots: {")
+            line.edit("noria.yaml", "rows: points", "rows: dots")
+        line.write("model.py", MODEL.replace("LogisticRegression()", "LogisticRegression(C=0.01)"))
+        line.commit("addresses as they are")
+        second = deliver(line, 2, with_emails(2))
+        assert (second.outcome, second.release) == (TurnOutcome.RELEASED, "v2"), second.reason
+        assert "its commit changes the policy of v1: contracts." in second.reason
+        assert line.champion == "v1"
+        assert leaks(line.context.state, ["@mail.example"]) == []
+        actions.approve_policy(line.context, "the team may see them", "cli:anna")
+        third = deliver(line, 3, with_emails(3))
+        assert third.outcome is TurnOutcome.PROMOTED, third.reason
+        assert leaks(line.context.state, ["u3-7@mail.example"])
+
+
+def test_a_file_that_the_contract_in_force_refuses_waits_for_the_approval(tmp_path: Path) -> None:
+    far = points(2) + "299999,95.5,1\n"  # -10 to 10 is allowed
+    with small_line(tmp_path, text=ASKS) as line:
+        assert deliver(line, 1, points(1)).outcome is TurnOutcome.PROMOTED
+        line.write("contracts/points.yaml", CONTRACT.replace("[-10, 10]", "[-1000, 1000]"))
+        line.commit("far points are fine")
+        line.turned()
+        refused = deliver(line, 2, far)
+        assert refused.outcome is TurnOutcome.QUARANTINED, refused.reason
+        assert "the contracts in force judged, which this commit changes: `noria policy approve --why REASON`" in refused.reason
+        assert line.look() == 0  # what was refused is no news, by the contracts that refused it
+        actions.approve_policy(line.context, "we measured again", "cli:anna")
+        accepted = line.turned()
+        assert any("points-02.csv accepted" in text for text in line.events("data.accepted")), accepted.reason
+
+
+def test_what_the_contract_in_force_hashes_is_no_input(tmp_path: Path) -> None:
+    with small_line(tmp_path, text=ASKS, files=[("contracts/points.yaml", HASHED)]) as line:
+        assert deliver(line, 1, with_emails(1)).outcome is TurnOutcome.PROMOTED
+        line.write("contracts/points.yaml", PLAIN)
+        line.edit("noria.yaml", "inputs: [a]", "inputs: [a, email]")
+        line.commit("addresses as inputs")
+        ended = line.turned()
+        assert ended.outcome is not TurnOutcome.PROMOTED
+        assert "email is an input, and the contract in force (v1) hashes or drops it" in ended.reason
+        assert "noria policy approve" in ended.reason
+        assert leaks(line.context.state, ["@mail.example"]) == []

@@ -270,7 +270,7 @@ def _on_its_way(release: Release, environment: str) -> RefusedError:
 
 def release_delivery(context: DeliveryContext, delivery: str, why: str, actor: str) -> dict[str, object]:
     """Let a refused file in as it is: it becomes part of its dataset, and a turn is asked for where data starts turns."""
-    project = config.load(context.home)
+    project = context.contracts(context, config.load(context.home))
     refused, made = quarantine_decisions.release(
         replace(context, actor=actor), project, delivery, _reason(why, "releasing a file")
     )

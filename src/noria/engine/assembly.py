@@ -14,6 +14,7 @@ from noria.config import Project
 from noria.delivery import champion
 from noria.delivery.context import DeliveryContext
 from noria.delivery.driver import Embedded
+from noria.engine.policy_change import contracts_in_force
 from noria.kernel import logs
 from noria.kernel.errors import UsageError
 from noria.pipeline.executors.task import Executor, Handle, StepTask
@@ -106,6 +107,7 @@ def assemble(
         server=(server := Server(folder)),
         driver=Embedded(server),
         served=champion.served_training,
+        contracts=contracts_in_force,
         actor=actor,
         progress=progress,
     )

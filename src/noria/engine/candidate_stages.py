@@ -51,7 +51,7 @@ def make_release(context: DeliveryContext, pinned_run: PinnedRun) -> Turn:
         return end(context, pinned_run, TurnOutcome.NOTHING_CHANGED, f"the model came out byte for byte as {serving.version}'s")
 
     enter(context, pinned_run, Stage.EVALUATE)
-    change = policy_change(context, pinned_run.project)
+    change = policy_change(context, pinned_run.committed)
     if change is not None:
         pinned_run.policy = change.judging(pinned_run.project)
     measured = evaluate(context, pinned_run, packaged, serving, private_server)

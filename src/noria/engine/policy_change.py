@@ -10,16 +10,17 @@ from msgspec.structs import replace
 from noria import config
 from noria.config import Project
 from noria.config.loading import FILE
-from noria.delivery.context import DeliveryContext
 from noria.kernel import names
-from noria.kernel.errors import NoriaError
+from noria.kernel.errors import ConfigError, NoriaError
 from noria.kernel.policy import PolicyChanges
 from noria.kernel.verdict import Outcome, Reason
+from noria.pipeline.context import StartedRun
 from noria.releases import judge_policy as judge
 from noria.releases.policy_store import PolicyApproval, PolicyStore
 from noria.releases.release import Release
 from noria.releases.store import ReleaseStore
 from noria.serving.route_store import RouteStore
+from noria.storage.context import StoreContext, silent
 
 
 class PolicyChange(msgspec.Struct, frozen=True):
@@ -61,7 +62,68 @@ class PolicyChange(msgspec.Struct, frozen=True):
         return replace(project, gates=gates, checks=checks, not_enough_data=self.in_force.not_enough_data, model=model)
 
 
-def policy_change(context: DeliveryContext, project: Project) -> PolicyChange | None:
+def contracts_in_force(context: StoreContext, project: Project) -> Project:
+    """The project with the contracts that judge what arrives: those in force, where it changes them and nobody approved that.
+
+    What a looser contract lets in stays: values that are no longer hashed, rows that are no longer refused. So it is the
+    one part of policy that cannot wait for the release. A dataset of another name with the same source is the same one.
+    """
+    champion = _champion(context)
+    if champion is None or _as_sealed(context, champion, project):
+        return project
+    change = policy_change(replace(context, progress=silent), project)
+    if change is None or not change.waits:
+        return project
+    before, data = change.in_force.data, dict(project.data)
+    for name, source in project.data.items():
+        same = (one for one in before.values() if (one.source, one.sql) == (source.source, source.sql))
+        known = before.get(name) or next(same, None)
+        if known is not None and known.contract not in (None, source.contract):
+            data[name] = replace(source, contract=known.contract, contract_file=known.contract_file)
+    if data == project.data:
+        return project
+    _demand_kept_private(replace(project, data=data), change)
+    return replace(project, data=data)
+
+
+def _demand_kept_private(project: Project, change: PolicyChange) -> None:
+    """Raises ConfigError where a commit uses values that the contracts in force hash or drop, or a source they cannot treat."""
+    hint = "`noria policy approve --why REASON` approves the commit's contracts; before that nothing of it is built."
+    by = f"the contract in force ({change.since}) hashes or drops"
+    inputs = project.model.inputs if project.model is not None else ()
+    for source in project.data.values():
+        rule = source.contract.personal_data if source.contract is not None else None
+        if rule is None or not rule.treated:
+            continue
+        if source.pin == "version" or source.sql is not None or source.source.startswith("log:"):
+            text = f"{source.name}: {by} columns, which cannot be done with this source"
+            raise ConfigError(text, where=f"noria.yaml: data.{source.name}", hint=hint)
+        for name in inputs:
+            if name in rule.treated:
+                raise ConfigError(f"{name} is an input, and {by} it", where="noria.yaml: model.inputs", hint=hint)
+
+
+def _as_sealed(context: StoreContext, champion: Release, project: Project) -> bool:
+    """Whether the champion was sealed with this very noria.yaml and its contracts: asked several times a second."""
+    code = context.bundle(champion.digest) / "code"
+    try:
+        return names.digest_bytes((code / FILE).read_bytes()) == project.digest and all(
+            names.digest_bytes((code / source.contract_file).read_bytes()) == source.contract.digest
+            for source in project.data.values()
+            if source.contract is not None and source.contract_file is not None
+        )
+    except OSError:
+        return False
+
+
+def contract_words(run: StartedRun) -> list[str]:
+    """By whose contracts a turn judged, where they are not its commit's."""
+    if run.proposed is None:
+        return []
+    return ["the contracts in force judged, which this commit changes: `noria policy approve --why REASON` approves that"]
+
+
+def policy_change(context: StoreContext, project: Project) -> PolicyChange | None:
     """Returns what ``project`` changes of the policy in force; None where nothing serves, or nothing differs."""
     champion = _champion(context)
     if champion is None:
@@ -98,7 +160,7 @@ def policy_facts(project: Project) -> dict[str, Any]:
     }
 
 
-def _champion(context: DeliveryContext) -> Release | None:
+def _champion(context: StoreContext) -> Release | None:
     """The newest release that serves any environment: a commit that renames environments is judged, too."""
     routes = [route for route in RouteStore.of(context).all() if route.project == context.name]
     newest = max((route.champion_version for route in routes), key=names.version_number, default=None)

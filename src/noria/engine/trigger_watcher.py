@@ -119,7 +119,7 @@ class TriggerWatcher:
         if "data" not in project.retrain.on:
             return 0
         found = 0
-        for source in project.data.values():
+        for source in self.context.contracts(self.context, project).data.values():
             if served_predictions.is_log(source.source):
                 continue
             if self._due_sources(source):

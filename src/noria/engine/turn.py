@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from noria.delivery.context import DeliveryContext
 from noria.engine.plan import plan
+from noria.engine.policy_change import contract_words
 from noria.engine.turn_end import end, enter
 from noria.kernel.errors import DataError, StepError
 from noria.kernel.trigger import TriggerKind
@@ -47,7 +48,7 @@ def take_data(context: DeliveryContext, run: StartedRun) -> PinnedRun | Turn:
             run = fix(context, run)
         return end(context, run, TurnOutcome.CHECK_FAILED, checked.sentence())
     if run.refused and not has_other_trigger(context, run):
-        return end(context, run, TurnOutcome.QUARANTINED, "; ".join(run.refused))
+        return end(context, run, TurnOutcome.QUARANTINED, "; ".join([*run.refused, *contract_words(run)]))
     return fix(context, run)
 
 

@@ -24,6 +24,11 @@ def nothing_served(context: PipelineContext, project: Project) -> None:
     """Of a line that delivers nowhere."""
 
 
+def own_contracts(context: PipelineContext, project: Project) -> Project:
+    """Where nothing is in force, a project's own contracts judge its data."""
+    return project
+
+
 class PipelineContext(StoreContext, frozen=True, kw_only=True):
     """What every stage before the delivery works with."""
 
@@ -31,6 +36,7 @@ class PipelineContext(StoreContext, frozen=True, kw_only=True):
     places: Places
     reuse: bool = True  # False: every step runs, whatever is remembered
     served: Callable[[PipelineContext, Project], ServedTraining | None] = nothing_served  # how what serves was trained
+    contracts: Callable[[PipelineContext, Project], Project] = own_contracts  # with those that judge its data
 
 
 class StartedRun(msgspec.Struct):
@@ -38,7 +44,7 @@ class StartedRun(msgspec.Struct):
 
     turn: Turn
     run_id: str
-    project: Project  # as the pinned commit says it
+    project: Project  # as the pinned commit says it, but for contracts that it changes and nobody approved: those in force stand
     tree: Path  # the code: a clean worktree, or the home itself when it is dirty
     commit: str | None
     dirty: str | None
@@ -49,11 +55,17 @@ class StartedRun(msgspec.Struct):
     under_way: dict[str, Handle] = {}  # tasks that run, by id
     by_hand: bool = False
     sealed: Path | None = None  # of a reproduction: the code that was sealed then
+    proposed: Project | None = None  # the commit's own words, where contracts in force stand in the place of its own
 
     @property
     def tree_id(self) -> str:
         """What executors call the tree."""
         return f"home:{self.dirty}" if self.dirty or not self.commit else f"commit:{self.commit}"
+
+    @property
+    def committed(self) -> Project:
+        """The project in the commit's own words."""
+        return self.project if self.proposed is None else self.proposed
 
     @property
     def roots(self) -> tuple[str, ...]:

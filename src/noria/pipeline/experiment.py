@@ -52,6 +52,7 @@ def prepare(context: PipelineContext, asked: ExperimentOptions) -> PinnedRun:
     tree = pin.tree_of(context, commit, dirty, project)
     if tree != context.home:
         project = config.load(tree, overrides=asked.overrides)
+    project = context.contracts(context, project)
     run_id = names.new_id("run")
     began = Turn(run_id, context.name, 0, (), "experiment", time.time())
     started = StartedRun(began, run_id, project, tree, commit, dirty, environment.record(), by_hand=True)

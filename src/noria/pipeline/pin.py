@@ -45,9 +45,11 @@ def pin(context: PipelineContext, turn: Turn) -> StartedRun:
     commit, dirty = recorded["commit"], recorded["dirty"]
     tree = tree_of(context, commit, dirty, here)
     project = here if tree == context.home else config.load(tree)
-    run = StartedRun(turn, str(recorded["run_id"]), project, tree, commit, dirty, environment.record())
+    judged = context.contracts(context, project)
+    run = StartedRun(turn, str(recorded["run_id"]), judged, tree, commit, dirty, environment.record())
+    run.proposed = project if judged is not project else None
     run.by_hand = bool(recorded["by_hand"])
-    run.arrivals = tuple(take_in(context, project, patient=recorded["by_hand"]))
+    run.arrivals = tuple(take_in(context, judged, patient=recorded["by_hand"]))
     return run
 
 
