@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -64,6 +65,13 @@ def weight(item: pytest.Item) -> float:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):  # xdist is there; the files keep the order that follows
         config.option.loadscopereorder = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Writes what failed, a test a line, to the file that FAILED_TESTS names: `.ci/run` tries it once more."""
+    if file := os.environ.get("FAILED_TESTS"):
+        reports = [one for kind in ("failed", "error") for one in terminalreporter.stats.get(kind, [])]
+        Path(file).write_text("".join(f"{name}\n" for name in dict.fromkeys(report.nodeid for report in reports)))
 
 
 @pytest.hookimpl(trylast=True)
