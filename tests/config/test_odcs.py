@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import random
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from noria.cli import execute
 from noria.config import load_contract, odcs_writing
 from noria.kernel.contract import (
     AnomalyRule,
+    ColumnReference,
     ColumnRule,
     Contract,
     PersonalDataKind,
@@ -35,6 +37,8 @@ STANDARD = Path(__file__).parent.parent / "data" / "odcs"
 HEAD = "apiVersion: v3.1.0\nkind: DataContract\nid: x\nversion: '1'\nstatus: active\n"
 NAMES = st.text("abc xyzÄ,.\"'-_", min_size=1, max_size=6).filter(str.strip)  # no key of a contract is blank
 SHARES = st.floats(0, 1)
+BY_COLUMN = attrgetter("column")
+REFERENCES = st.builds(ColumnReference, NAMES, st.sampled_from(["shops", "a-b_1"]), NAMES)
 NUMBERS = st.none() | st.floats(-1e9, 1e9) | st.integers(-(1 << 40), 1 << 40).map(float)
 SEVERITIES = st.sampled_from(Severity)
 MAYBE = st.none() | SEVERITIES
@@ -86,6 +90,7 @@ def contracts(draw: st.DrawFn) -> Contract:
         personal_data=draw(st.none() | st.just(PersonalDataRule(kinds, allow, ("hashed",), ("dropped",)))),
         anomalies=draw(st.none() | st.builds(AnomalyRule, st.sampled_from([0.01, 0.5]), SEVERITIES)),
         order=draw(st.none() | NAMES),
+        references=tuple(sorted(draw(st.lists(REFERENCES, max_size=2, unique_by=BY_COLUMN)), key=BY_COLUMN)),
         severity=draw(SEVERITIES),
         schema=draw(st.builds(SchemaPolicy, CHANGES, CHANGES, CHANGES, CHANGES)),
     )

@@ -156,14 +156,14 @@ def test_dropped_rows_ask_for_the_whole_table() -> None:
 
 
 class LaterContract(Contract, frozen=True):
-    references: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
 
 
 def test_a_promise_that_is_not_known_asks_for_the_whole_table() -> None:
     parts = parts_of(pl.DataFrame({"x": [1]}), 1)
     assert contract_in_parts.judge(LaterContract(), parts, now=None)[0].verdict.passed
     with pytest.raises(WholeTableError):
-        contract_in_parts.judge(LaterContract(references=("x",)), parts, now=None)
+        contract_in_parts.judge(LaterContract(promises=("x",)), parts, now=None)
 
 
 @pytest.mark.parametrize("expr", ["x +", "word > 1 AND upper(x) = 'a'"])

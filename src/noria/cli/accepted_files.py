@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.cli.context import Home
-from noria.config import DataSource
-from noria.data import files, retyped, unique_keys
+from noria.config import DataSource, Project
+from noria.data import files, referenced_rows, retyped, unique_keys
 from noria.data.batch_facts import HISTORY_MOST, BatchHistory, PastBatch
 from noria.data.batch_store import BatchStore
 from noria.data.formats import DatasetFile
@@ -24,14 +24,19 @@ from noria.storage.clock import ClockStore
 if TYPE_CHECKING:
     import polars as pl
 
+    from noria.data.referenced_values import ReferencedColumn
     from noria.data.snapshot import FilePin
+    from noria.kernel.contract import ColumnReference
 
 
 class AcceptedFiles:
     """The files that turns accepted, and the good ones that this check looked at so far."""
 
-    def __init__(self, home: Home, project: str, source: DataSource, kind: TableType) -> None:
-        self.home, self.project, self.source, self.kind = home, project, source, kind
+    def __init__(self, home: Home, project: Project, source: DataSource, kind: TableType) -> None:
+        self.home, self.project, self.source, self.kind = home, project.name, source, kind
+        named = [one.key for other in project.data.values() for one in other.references if one.dataset == source.name]
+        self._referenced = tuple(dict.fromkeys(named))  # columns that rows of datasets refer to
+        self._values: dict[str, dict[str, pl.Series | None]] | None = None  # of those, by file and column
         self._pins: dict[str, FilePin] = {}  # of those that turns accepted
         self._released: dict[tuple[str, str], str] = {}  # name and digest of a file that a person released -> by whom
         self._discarded: dict[tuple[str, str], str] = {}  # the same of files that a person discarded
@@ -39,11 +44,11 @@ class AcceptedFiles:
         self._keys: dict[str, pl.DataFrame | None] | None = None
         if home.ledger_file.is_file():
             with home.ledger_to_read() as ledger:
-                self._pins = DataStore(ledger, project).accepted_files(source.name)
-                irregular = QuarantineStore(ledger, project).irregular_files()
+                self._pins = DataStore(ledger, self.project).accepted_files(source.name)
+                irregular = QuarantineStore(ledger, self.project).irregular_files()
                 self._released = {(d.name, d.digest): made.actor for d, made in irregular if made is not None}
-                self._discarded = QuarantineStore(ledger, project).discarded_files(source.name)
-                self._now = ClockStore(ledger, project).now()
+                self._discarded = QuarantineStore(ledger, self.project).discarded_files(source.name)
+                self._now = ClockStore(ledger, self.project).now()
 
     def has(self, name: str, path: Path) -> bool:
         """Whether a turn accepted the file as it is: then none judges it again."""
@@ -72,7 +77,11 @@ class AcceptedFiles:
             return BatchStore(ledger, self.project).history(self.source.name, name, HISTORY_MOST)
 
     def add(self, name: str, path: Path, good: pl.Series | None = None) -> None:
-        """A good file, or the good rows of one: the next ones may not repeat its keys."""
+        """A good file, or the good rows of one: the next ones may not repeat its keys, and may refer to its rows."""
+        if self._referenced:
+            values = self._values_of(DatasetFile(name, path))
+            kept = {column: found if found is None or good is None else found.filter(good) for column, found in values.items()}
+            self._read_values()[name] = kept
         if unique_keys.hold_over_files(self.source):
             keys = unique_keys.read_keys(self.source, self.kind, [DatasetFile(name, path)])
             self._read_keys()[name] = keys if keys is None or good is None else keys.filter(good)
@@ -87,6 +96,20 @@ class AcceptedFiles:
         import polars as pl
 
         return pl.concat(others, how="vertical_relaxed")
+
+    def referenced_column(self, one: ColumnReference, beside: str = "") -> ReferencedColumn:
+        """What a reference to this dataset may name: the values of all files, but for the one called ``beside``."""
+        others = [values for name, values in self._read_values().items() if name != beside]
+        return referenced_rows.of_parts(one, [values[one.key] for values in others])
+
+    def _read_values(self) -> dict[str, dict[str, pl.Series | None]]:
+        if self._values is None:
+            with self._accepted() as parts:
+                self._values = {part.name: self._values_of(part) for part in parts}
+        return self._values
+
+    def _values_of(self, part: DatasetFile) -> dict[str, pl.Series | None]:
+        return {column: referenced_rows.file_values(self.source, self.kind, part, column) for column in self._referenced}
 
     def looks_beside(self, name: str, columns: Collection[str]) -> list[FileLooks]:
         """What these columns look like in the files that turns accepted, but for this one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,21 @@ from msgspec.structs import replace
 from noria.cli.accepted_files import AcceptedFiles
 from noria.cli.context import PROJECT_FILE, Home
 from noria.cli.output import ExitCode, emit, json_option, plain, plural
-from noria.config import elsewhere
-from noria.data import files, personal_columns, personal_key, repeats, retyped, served_predictions, sources, table_types
+from noria.config import elsewhere, referenced_first
+from noria.data import (
+    files,
+    personal_columns,
+    personal_key,
+    referenced_rows,
+    repeats,
+    retyped,
+    served_predictions,
+    sources,
+    table_types,
+)
 from noria.data.formats import DatasetFile
 from noria.data.store import DataStore
+from noria.data.table import TableType
 from noria.data.table_store import TableStore
 from noria.evaluation import judge_sample_size
 from noria.evaluation.store import EvaluationStore
@@ -35,8 +47,11 @@ if TYPE_CHECKING:
 
     from noria.config import DataSource, Model, Project
     from noria.data.personal_columns import Look
+    from noria.data.referenced_values import ReferencedColumn
+    from noria.data.sources import FoundFile
     from noria.data.table_store import Settled
     from noria.data.table_types import TypeDecision
+    from noria.kernel.contract import ColumnReference
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -84,8 +99,9 @@ def command(ctx: click.Context, no_tests: bool, as_json: bool) -> int:
     project = home.project()
     findings = [CheckResult("noria.yaml", True, _summary(project)), *beside, *_rollouts(home, project), *_monitor(home, project)]
     findings += _gates(home, project)
-    for source in project.data.values():
-        findings += _data(home, project, source)
+    checked: dict[str, AcceptedFiles] = {}
+    of_data = {name: _data(home, project, project.data[name], checked) for name in referenced_first(project.data)}
+    findings += [finding for name in project.data for finding in of_data[name]]
     findings += _links(home, project)
     if project.checks.code and not no_tests:
         findings.append(_tests(home, project.checks.code, project.checks.timeout_s))
@@ -160,13 +176,13 @@ def _server_environments(home: Home) -> dict[str, Any]:
         return {}
 
 
-def _data(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
+def _data(home: Home, project: Project, source: DataSource, checked: dict[str, AcceptedFiles]) -> list[CheckResult]:
     if served_predictions.is_log(source.source):
         return [CheckResult(source.name, True, f"served predictions of {source.source.removeprefix('log:')} with their labels")]
     found, whole_bytes, whole = list[CheckResult](), 0, 0
     try:
         if not source.opaque:
-            return _tables(home, project, source) or [CheckResult(source.name, False, f"no file matches {source.shown}")]
+            return _tables(home, project, source, checked) or [CheckResult(source.name, False, f"no file matches {source.shown}")]
         for each, path in sources.read(source, home.path):
             if path is None:
                 found.append(CheckResult(each.name, False, each.problem or "cannot be read"))
@@ -179,7 +195,7 @@ def _data(home: Home, project: Project, source: DataSource) -> list[CheckResult]
     return found or [CheckResult(source.name, False, f"no file matches {source.shown}")]
 
 
-def _tables(home: Home, project: Project, source: DataSource) -> list[CheckResult]:
+def _tables(home: Home, project: Project, source: DataSource, checked: dict[str, AcceptedFiles]) -> list[CheckResult]:
     """Checks each file against its contract and the dataset's table."""
     if personal_columns.rule_of(source).hash and home.ledger_file.is_file():
         with home.ledger_to_read() as ledger:
@@ -188,17 +204,27 @@ def _tables(home: Home, project: Project, source: DataSource) -> list[CheckResul
             except StoreError as error:
                 return [CheckResult(source.name, False, f"{error.message} ({error.where}). {error.hint or ''}".rstrip())]
     with personal_columns.looks(source, home.path, home.state) as look:
-        return _check_files(home, project, source, look)
+        return _check_files(home, project, source, look, checked)
 
 
-def _check_files(home: Home, project: Project, source: DataSource, look: Look) -> list[CheckResult]:
+def _check_files(
+    home: Home, project: Project, source: DataSource, look: Look, checked: dict[str, AcceptedFiles]
+) -> list[CheckResult]:
     before, accepted = _read_accepted(home, project, source)
     new = (DatasetFile(each.name, path) for each, path in look() if path is not None)
     decided = table_types.of_files(source, before, (), new)
     base: tuple[str, ...] = ()  # of a file that may be accepted
-    accepted_files = AcceptedFiles(home, project.name, source, decided.type)
+    accepted_files = checked[source.name] = AcceptedFiles(home, project, source, decided.type)
+
+    def referenced(one: ColumnReference, name: str) -> ReferencedColumn:
+        if one.dataset not in checked:  # nothing of it could be checked: what turns accepted stands
+            settled, _ = _read_accepted(home, project, project.data[one.dataset])
+            kind = TableType() if settled is None else settled.type
+            checked[one.dataset] = AcceptedFiles(home, project, project.data[one.dataset], kind)
+        return checked[one.dataset].referenced_column(one, name if one.dataset == source.name else "")
+
     found, discarded, read = list[CheckResult](), list[CheckResult](), False
-    for each, path in look():
+    for each, path in _look_again(look, found, any(one.dataset == source.name for one in source.references)):
         if path is None:
             found.append(CheckResult(each.name, False, each.problem or "cannot be read"))
             continue
@@ -207,7 +233,7 @@ def _check_files(home: Home, project: Project, source: DataSource, look: Look) -
             continue
         known = before.type.columns if before is not None and accepted - {each.name} else ()
         beside = tuple(dict.fromkeys([*known, *base]))
-        finding, columns, good = _table(each.name, path, source, decided, beside, accepted_files)
+        finding, columns, good = _table(each.name, path, source, decided, beside, accepted_files, referenced)
         if finding.ok:
             accepted_files.add(each.name, path, good)
             decided = replace(decided, type=accepted_files.kind)
@@ -225,6 +251,17 @@ def _check_files(home: Home, project: Project, source: DataSource, look: Look) -
         _as_read(source, decided),
         *_model_columns(project.model, source, decided),
     ]
+
+
+def _look_again(look: Look, found: list[CheckResult], to_itself: bool) -> Iterator[tuple[FoundFile, Path | None]]:
+    """The files; where their rows refer to each other, those that failed once more, as long as fewer do each time."""
+    yield from look()
+    failed, before = {one.what for one in found if not one.ok}, 0
+    while to_itself and failed and len(failed) != before:
+        before, names = len(failed), failed
+        found[:] = [one for one in found if one.what not in names]
+        yield from (one for one in look() if one[0].name in names)
+        failed = {one.what for one in found if not one.ok}
 
 
 def _model_columns(model: Model | None, source: DataSource, decided: TypeDecision) -> list[CheckResult]:
@@ -301,6 +338,7 @@ def _table(
     decided: TypeDecision,
     base: tuple[str, ...],
     accepted: AcceptedFiles,
+    referenced: referenced_rows.Read,
 ) -> tuple[CheckResult, tuple[str, ...], pl.Series | None]:
     """Checks one file against its contract and the dataset's table; returns its columns, and which rows are good if not all."""
     try:
@@ -312,7 +350,8 @@ def _table(
     keys = functools.partial(accepted.keys_beside, name) if anew else lambda: None
     now, columns = accepted.now() if anew else None, tuple(opened.table.columns)
     batch = accepted.batch(name) if anew else None
-    ruling, divided, example = check.ruling(source, kind, opened, base, now, keys, batch)
+    values = functools.partial(referenced_rows.values_of, source, name, referenced) if anew else lambda: None
+    ruling, divided, example = check.ruling(source, kind, opened, base, now, keys, batch, values)
     if kind.retyped and (ruling.verdict.passed or divided.good is not None):
         accepted.kind = kind.type
     text = ruling.verdict.sentence()

@@ -59,7 +59,7 @@ def check_file(ctx: click.Context, file: Path, contract_file: Path | None, as_js
     Without --contract, it lists the columns with their types, and what any reader would want to know: a file that cannot be read
     fails; mixed types, equal, constant and all-null columns, infinities and repeated rows are warnings. With one, only what the
     contract promises is judged; a contract may be in the Open Data Contract Standard, and what Noria does not judge of it is a
-    warning. Freshness is judged by this machine's clock; keys are judged within the file.
+    warning. Freshness is judged by this machine's clock; keys are judged within the file; references are not judged.
 
     A large Parquet, CSV or TSV file is held against a contract a part at a time; its keys wait in the folder for temporary
     files (TMPDIR), which should lie on a disk. Read whole, however large, are other formats, and files whose contract has
@@ -87,6 +87,10 @@ def check_file(ctx: click.Context, file: Path, contract_file: Path | None, as_js
     if contract is not None and contract.unjudged:
         left = FileFinding("warn", "contract.unjudged", contract.unjudged_words)
         facts = msgspec.structs.replace(facts, findings=[*facts.findings, left])
+    if contract is not None and contract.references and facts.rows is not None:
+        named = ", ".join(f"{one.column} to {one.target}" for one in contract.references)
+        text = f"references are not judged, since they are to rows of a project ({named}); `noria check` judges them there"
+        facts = msgspec.structs.replace(facts, findings=[*facts.findings, FileFinding("warn", "contract.references", text)])
     good = all(each.level != "fail" for each in facts.findings)
     document = {
         "ok": good,

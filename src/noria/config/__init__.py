@@ -23,6 +23,7 @@ from noria.config.project import (
     Serving,
     Step,
 )
+from noria.config.references import referenced_first
 
 __all__ = [
     "Algorithm",
@@ -43,4 +44,5 @@ __all__ = [
     "load_contract",
     "load_params",
     "parse_gate",
+    "referenced_first",
 ]

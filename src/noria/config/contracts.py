@@ -13,6 +13,7 @@ from noria.config.shapes import Section
 from noria.kernel import expression, names
 from noria.kernel.contract import (
     AnomalyRule,
+    ColumnReference,
     ColumnRule,
     Contract,
     PersonalDataKind,
@@ -43,6 +44,7 @@ def load_contract(path: Path, *, shown: str, table: str | None = None) -> Contra
         unjudged=unjudged,
         digest=names.digest_bytes(data),
         rules=tuple(_rule(section) for section in root.get("rules", ())),
+        references=tuple(ColumnReference(name, *target) for name, target in root.get("references", {}).items()),
         personal_data=_personal_data(root),
         anomalies=_anomalies(root.get("anomalies")),
         **root.given(unique="unique", extra_columns="extra_columns", order="order"),
@@ -146,13 +148,14 @@ def _demand_askable(root: Section, contract: Contract) -> None:
     for column in contract.columns:
         bare = replace(ColumnRule(column.name, type=column.type, nulls=column.nulls), severity=column.severity)
         if column.name in rule.hash and (replace(column, required=True) != bare or column.type not in (None, "string")):
-            hint = "Of a hashed column, a contract can ask `type: string`, `nulls`, `required` and `unique`."
+            hint = "Of a hashed column, a contract can ask `type: string`, `nulls`, `required`, `unique` and `references`."
             raise root.at("columns").error(f"{column.name} is hashed before the file is judged", hint)
         if column.name in rule.drop and column != ColumnRule(column.name, required=False):
             hint = f"Leave {column.name} out, or say `required: false` alone where some files do not have it."
             raise root.at("columns").error(f"{column.name} is dropped before the file is judged", hint)
     for key, asked, gone in (
         ("unique", contract.key_columns, rule.drop),
+        ("references", [one.column for one in contract.references], rule.drop),
         ("order", (contract.order,), rule.treated),
         ("freshness", (contract.fresh_column,), rule.treated),
     ):

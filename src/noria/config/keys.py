@@ -5,6 +5,7 @@ from __future__ import annotations
 from noria.config.behaviour_keys import BEHAVIOUR
 from noria.config.document import EACH
 from noria.config.patterns import PATTERN
+from noria.config.references import REFERENCE_PATTERN, parse_reference
 from noria.config.rollout_keys import ROLLOUT
 from noria.config.scalars import (
     CRON,
@@ -537,6 +538,7 @@ DROP_ROWS = Record(
     "a mapping with at_most",
     (ConfigKey("at_most", SHARE, "The largest share of a file's rows that may be dropped.", required=True),),
 )
+REFERENCE = Scalar("DATASET.COLUMN", lambda item: parse_reference(item.value), {"type": "string", "pattern": REFERENCE_PATTERN})
 SCHEMA_CHANGE = Choice(tuple(str(choice) for choice in SchemaChange))
 SCHEMA = Record(
     "a mapping with added, dropped, reordered, retyped",
@@ -560,6 +562,12 @@ CONTRACT = Record(
         ConfigKey("columns", MapOf(COLUMN, "a mapping of columns", columns=True), "The rules of each column."),
         ConfigKey(
             "unique", ListOrLists(TEXTS), "The columns that together identify a row; of several keys, one list for each.", "none"
+        ),
+        ConfigKey(
+            "references",
+            MapOf(REFERENCE, "a mapping of columns to DATASET.COLUMN", columns=True),
+            "Columns whose values must stand in a column of [another dataset](data.md#references)' accepted rows.",
+            "none",
         ),
         ConfigKey("order", TEXT, "A column of times or numbers that never falls from one row to the next.", "none"),
         ConfigKey("rows", ROWS, "How many rows a file may have."),

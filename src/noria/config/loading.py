@@ -33,6 +33,7 @@ from noria.config.project import (
 )
 from noria.config.reading import Memory, touch
 from noria.config.recording import read_log
+from noria.config.references import demand_references
 from noria.config.rollout import read_rollout
 from noria.config.search import demand_train, given_by_name, read_search
 from noria.config.shapes import Section
@@ -200,7 +201,9 @@ def _retrain(root: Section) -> RetrainPolicy:
 
 def _data(home: Path, root: Section, environments: Iterable[str]) -> dict[str, DataSource]:
     sections: dict[str, Section] = root.get("data", {})
-    return {name: _dataset(home, name, section, environments) for name, section in sections.items()}
+    data = {name: _dataset(home, name, section, environments) for name, section in sections.items()}
+    demand_references(data, sections)
+    return data
 
 
 def _dataset(home: Path, name: str, section: Section, environments: Iterable[str]) -> DataSource:

@@ -124,6 +124,7 @@ def _of_table(contract: Contract) -> Json:
     """Noria's keys of the whole contract that the standard does not have."""
     schema = {name: str(getattr(contract.schema, name)) for name in contract.schema.__struct_fields__}
     made: Json = {"schema": schema} if contract.schema != Contract().schema else {}
+    made |= {"references": {one.column: one.target for one in contract.references}} if contract.references else {}
     made |= {"order": contract.order} if contract.order is not None else {}
     made |= {"extra_columns": contract.extra_columns} if contract.extra_columns != "allow" else {}
     made |= {"drop_rows": {"at_most": contract.drop_rows}} if contract.drop_rows is not None else {}

@@ -11,7 +11,7 @@ import msgspec
 from noria.config.unshown import RedactedRecord
 from noria.kernel.access import HOST, MAX_BODY_BYTES, MAX_ROWS, PORT, UNGUARDED, Access
 from noria.kernel.behaviour import Behaviour
-from noria.kernel.contract import Contract
+from noria.kernel.contract import ColumnReference, Contract
 from noria.kernel.dialect import PLAIN, Dialect
 from noria.kernel.policy import (
     RECORD_ALL,
@@ -79,6 +79,11 @@ class DataSource(RedactedRecord, frozen=True):
     def shown(self) -> str:
         """The source as a person may see it."""
         return self.masked(self.source if self.sql is None else self.sql.url)
+
+    @property
+    def references(self) -> tuple[ColumnReference, ...]:
+        """What its contract asks of columns beside other datasets."""
+        return self.contract.references if self.contract is not None else ()
 
     def masked(self, words: str) -> str:
         """``words`` without what came from the environment, and without a password in an address."""

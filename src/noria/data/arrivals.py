@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from noria.config import DataSource, Project
+from noria.config import DataSource, Project, referenced_first
 from noria.data import files, personal_columns, personal_key, served_predictions, sources, table_types
 from noria.data.arrival import Arrival
 from noria.data.sources import FoundFile, SourceListing
@@ -39,22 +39,24 @@ def take_in(context: StoreContext, project: Project, *, patient: bool = False) -
     ``patient``: a person waits: files that were written a moment ago are waited for, and a source that cannot be read is an
     error. Otherwise it is noted, and what was accepted before stands.
     """
-    arrivals = []
-    for dataset in project.data.values():
+    arrivals: dict[str, list[Arrival]] = {}
+    for name in referenced_first(project.data):
+        dataset = project.data[name]
         if not served_predictions.is_log(dataset.source):
-            arrivals += _take_in(context, dataset, patient)
-    return arrivals
+            moving = any(arrivals.get(one.dataset) for one in dataset.references)
+            arrivals[name] = _take_in(context, dataset, patient, moving)
+    return [arrival for name in project.data for arrival in arrivals.get(name, ())]
 
 
-def news(context: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[FoundFile]:
-    """What is new since it was judged, or may be, by name.
+def news(context: StoreContext, dataset: DataSource, source: SourceListing, moving: bool = False) -> Iterator[FoundFile]:
+    """What is new since it was judged, or may be, by name. ``moving``: files wait for a dataset that this one refers to.
 
     A file that has another mark and the same size is read, since it may only have been touched or copied to where it is:
     then its new mark is written down. Every other change is told by the mark alone.
     """
-    marks = {}
-    for found, before in _changes(context, dataset, source):
-        touched = _find_stat_entry(context, dataset, source, found, before)
+    marks, judges = {}, judges_of(context, dataset, moving)
+    for found, before in _changes(context, dataset, source, judges):
+        touched = _find_stat_entry(context, dataset, source, found, before, judges)
         if touched is None:
             yield found
         else:
@@ -62,21 +64,23 @@ def news(context: StoreContext, dataset: DataSource, source: SourceListing) -> I
     StatIndex.of(context).put(place(dataset), marks)
 
 
-def _changes(context: StoreContext, dataset: DataSource, source: SourceListing) -> Iterator[tuple[FoundFile, str]]:
+def _changes(
+    context: StoreContext, dataset: DataSource, source: SourceListing, judges: Sequence[str]
+) -> Iterator[tuple[FoundFile, str]]:
     """What has another mark than before, with that one: the source's files and the known marks, side by side."""
-    judge = judge_digest(dataset)
     known = StatIndex.of(context).each(place(dataset))
     name, seen, digest = next(known, _NONE)
     for found in source.list_files():
         while name and name < found.name:
             name, seen, digest = next(known, _NONE)
-        if name == found.name and (seen == found.mark or seen == refusal(found.mark, judge)) and found.digest in ("", digest):
+        judged = seen == found.mark or any(seen == refusal(found.mark, judge) for judge in judges)
+        if name == found.name and judged and found.digest in ("", digest):
             continue
         yield found, seen if name == found.name else ""
 
 
 def _find_stat_entry(
-    context: StoreContext, dataset: DataSource, source: SourceListing, found: FoundFile, before: str
+    context: StoreContext, dataset: DataSource, source: SourceListing, found: FoundFile, before: str, judges: Sequence[str]
 ) -> StatEntry | None:
     """The mark to be kept of a file whose bytes were judged before; None when they may be new."""
     if found.path is None or found.problem or not before.startswith(f"{found.size_bytes}:"):
@@ -85,7 +89,7 @@ def _find_stat_entry(
         digest = files.digest(Path(found.path)) if has_arrived(source, found, dataset.settle_s) else ""
     except (FileNotFoundError, DataError):  # gone, or not to be read: whoever takes it in says so
         return None
-    mark = _find_mark(context, dataset, found, digest) if digest and source.is_unchanged(found) else None
+    mark = _find_mark(context, dataset, found, digest, judges) if digest and source.is_unchanged(found) else None
     return None if mark is None else StatEntry(mark, digest)
 
 
@@ -112,6 +116,27 @@ def judge_digest(dataset: DataSource) -> str:
     return names.digest_bytes(msgspec.json.encode(said))[:32]
 
 
+def reference_digest(context: StoreContext, dataset: DataSource) -> str:
+    """The digest of what decides over a file that was refused for its references: that, and the datasets it refers to as they
+    are now. So it is judged again when they have other files."""
+    heads = [DataStore.of(context).head(name).digest for name in dict.fromkeys(one.dataset for one in dataset.references)]
+    return names.digest_bytes(msgspec.json.encode([judge_digest(dataset), heads]))[:32]
+
+
+def judges_of(context: StoreContext, dataset: DataSource, moving: bool = False) -> tuple[str, ...]:
+    """The digests of what may have refused a file so that it would do so now. ``moving``: what it refers to may change before."""
+    by_references = (reference_digest(context, dataset),) if dataset.references and not moving else ()
+    return (judge_digest(dataset), *by_references)
+
+
+def judge_of_change(context: StoreContext, dataset: DataSource, name: str) -> str:
+    """The digest of what is to judge a file that is new or was refused: where its references were to blame, of them too."""
+    before = StatIndex.of(context).get(place(dataset), name) if dataset.references else None
+    plain = judge_digest(dataset)
+    waits = before is not None and before.seen != judged_mark(before.seen) and not before.seen.endswith(plain)
+    return reference_digest(context, dataset) if waits else plain
+
+
 def refusal(mark: str, contract: str) -> str:
     """The mark of a file in quarantine: under another contract, format or source it is judged again."""
     return f"{mark} refused {contract}"
@@ -125,16 +150,16 @@ def judged_mark(mark: str) -> str:
 _NONE = ("", "", "")
 
 
-def _take_in(context: StoreContext, dataset: DataSource, patient: bool) -> list[Arrival]:
+def _take_in(context: StoreContext, dataset: DataSource, patient: bool, moving: bool) -> list[Arrival]:
     source = connect(context, dataset)
     try:
         if personal_columns.rule_of(dataset).hash:
             personal_key.demand(context)
         _leave_behind(context, dataset, source)
-        found = list(_whole(context, dataset, source, patient))
+        found = list(_whole(context, dataset, source, patient, moving))
         if len(found) >= MANY:
             context.progress(f"{dataset.name}: taking in {plural(len(found), 'file')}")
-        return _select_unjudged(context, dataset, list(_store_files(context, dataset, source, found)))
+        return _select_unjudged(context, dataset, list(_store_files(context, dataset, source, found)), moving)
     except DataError as error:
         if patient or not DataStore.of(context).head(dataset.name).files:
             raise
@@ -169,13 +194,13 @@ def _leave_behind(context: StoreContext, dataset: DataSource, source: SourceList
             context.event("data.source_changed", dataset.name, text, dataset=dataset.name, files=len(gone))
 
 
-def _whole(context: StoreContext, dataset: DataSource, source: SourceListing, patient: bool) -> Iterator[FoundFile]:
+def _whole(context: StoreContext, dataset: DataSource, source: SourceListing, patient: bool, moving: bool) -> Iterator[FoundFile]:
     """News that arrived whole; a patient look is repeated until everything has, or keeps changing."""
     told: set[str] = set()
     deadline = time.monotonic() + 2 * dataset.settle_s + LOOK_AGAIN_S
     while True:
         unsettled = False
-        for found in news(context, dataset, source):
+        for found in news(context, dataset, source, moving):
             if found.name in told:
                 continue
             if has_arrived(source, found, dataset.settle_s):
@@ -272,13 +297,16 @@ def _fetch(source: SourceListing, found: FoundFile, target: Path) -> bool:
     return False
 
 
-def _select_unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]]) -> list[Arrival]:
+def _select_unjudged(
+    context: StoreContext, dataset: DataSource, kept: Sequence[tuple[FoundFile, str]], moving: bool
+) -> list[Arrival]:
     """Those that no delivery has judged; the marks of the others are written down."""
+    judges = judges_of(context, dataset, moving)
     arrivals, marks = [], {}
     ever = DataStore.of(context).delivered_names(dataset.name) if len(kept) > SEVERAL else None
     for found, digest in kept:
         asked = bool(digest) and (ever is None or found.name in ever)
-        mark = _find_mark(context, dataset, found, digest) if asked else None
+        mark = _find_mark(context, dataset, found, digest, judges) if asked else None
         if mark is None:
             origin = found.name if dataset.pin == "version" else None
             arrivals.append(Arrival(dataset.name, found.name, digest, found.size_bytes, found.mark, found.problem, origin))
@@ -288,10 +316,10 @@ def _select_unjudged(context: StoreContext, dataset: DataSource, kept: Sequence[
     return arrivals
 
 
-def _find_mark(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str) -> str | None:
+def _find_mark(context: StoreContext, dataset: DataSource, found: FoundFile, digest: str, judges: Sequence[str]) -> str | None:
     """The mark of bytes that were judged before; None when they are new."""
-    judge = judge_digest(dataset)
-    delivery = DataStore.of(context).find_judgement(dataset.name, found.name, digest, judge)
+    delivery = DataStore.of(context).find_judgement(dataset.name, found.name, digest, judges)
     if delivery is None:
         return None
-    return found.mark if delivery.accepted else refusal(found.mark, judge)
+    refused_by = delivery.contract if delivery.contract in judges else judges[0]  # a person may have discarded it
+    return found.mark if delivery.accepted else refusal(found.mark, refused_by)

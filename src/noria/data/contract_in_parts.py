@@ -26,7 +26,7 @@ from noria.kernel.contract import Contract, Severity
 
 T = TypeVar("T")
 JUDGED = {"columns", "unique", "rows_min", "rows_max", "fresh_column", "fresh_within_s", "extra_columns", "rules", "order"}
-JUDGED |= {"personal_data", "severity"}  # what a contract may say of a table that is judged in parts
+JUDGED |= {"personal_data", "severity", "references"}  # what a contract may say of a table that is judged in parts
 ELSEWHERE = {"anomalies", "schema", "source", "digest"}  # and what no judge of one table's rows asks for
 
 

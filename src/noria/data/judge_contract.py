@@ -15,9 +15,10 @@ import msgspec
 import polars as pl
 import polars.selectors as cs
 
-from noria.data import judge_columns, judge_personal_data, judge_rows, judge_rules
+from noria.data import judge_columns, judge_personal_data, judge_references, judge_rows, judge_rules
 from noria.data.judge_rules import Compute, Rows, compute
 from noria.data.promise import BrokenPromise, Conclude, ContractBreach, Counts, Promise, breach, some
+from noria.data.referenced_values import ReferencedValues
 from noria.data.snapshot import RefusalReason
 from noria.kernel.contract import Contract, Severity
 from noria.kernel.verdict import Outcome, Reason, Verdict, combine
@@ -50,14 +51,15 @@ def judge(
     *,
     now: float | None,
     known_keys: pl.DataFrame | None = None,
+    referenced: ReferencedValues | None = None,
     apart: Compute = compute,
     most: int | None = None,
 ) -> ContractRuling:
     """Hold ``table`` against ``contract``. ``apart`` computes, within limits, rules that may take more than their rows do.
 
     ``now``: the project clock in seconds since 1970, None to leave freshness out. ``known_keys``: the ``unique`` columns of
-    rows accepted earlier. ``most``: how many failing rows to collect, None for all. Raises ConfigError when a rule's expression
-    cannot be understood.
+    rows accepted earlier. ``referenced``: what its references may name, None to leave them out. ``most``: how many failing rows
+    to collect, None for all. Raises ConfigError when a rule's expression cannot be understood.
     """
     frame = table.lazy()
     schema = frame.collect_schema()
@@ -69,6 +71,7 @@ def judge(
         *judge_columns.promises(contract, schema),
         *judge_rows.unique_promises(contract, schema),
         *judge_rows.known_promises(contract, marked.collect_schema()),
+        *judge_references.promises(contract, schema, referenced),
         *judge_rows.order(contract, schema),
         *judge_rows.fresh(contract, schema, now),
     ]
@@ -203,13 +206,12 @@ def shape(contract: Contract, schema: pl.Schema) -> Iterator[Promise]:
     """What is promised of the columns and of the number of rows."""
     yield Promise(_row_count(contract), severity=contract.severity)
     severities = {rule.name: rule.severity for rule in contract.columns}
-    needed = [rule.name for rule in contract.columns if rule.required]
-    needed += [*contract.key_columns, *filter(None, (contract.fresh_column, contract.order))]
-    for name in dict.fromkeys(name for name in needed if name not in schema):
+    for name in (name for name in contract.needed_columns if name not in schema):
         missing = breach("missing_column", f"column {name} is missing{_nearest(name, contract, schema)}")
         yield _certain(missing, severities.get(name) or contract.severity)
     if contract.extra_columns == "forbid":
         promised = {rule.name for rule in contract.columns} | set(contract.key_columns)
+        promised |= {one.column for one in contract.references}
         extra = [name for name in schema if name not in promised]
         if extra:
             text = f"the contract forbids extra columns; the file has {some(extra)}"

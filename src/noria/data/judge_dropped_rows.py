@@ -37,15 +37,18 @@ class NotDropped(msgspec.Struct, frozen=True):
     good: None = None
 
 
-def judge(contract: Contract, table: pl.DataFrame, refused: ContractRuling, again: Judge) -> DroppedRows | NotDropped:
-    """Divide a file that its contract refused. ``again`` holds rows against a contract as ``judge_contract.judge`` does.
+def judge(
+    contract: Contract, table: pl.DataFrame, refused: ContractRuling, again: Judge, dataset: str = ""
+) -> DroppedRows | NotDropped:
+    """Divide a file of ``dataset`` that its contract refused. ``again`` holds rows against a contract as
+    ``judge_contract.judge`` does.
 
     Raises what ``again`` raises.
     """
     most = contract.drop_rows
     if most is None or refused.verdict.passed or _is_about_the_file(refused):
         return NotDropped()
-    by_themselves = _without_comparisons(contract)
+    by_themselves = _without_comparisons(contract, dataset)
     first = refused if by_themselves == contract else again(by_themselves, table)
     if _is_about_the_file(first):
         return NotDropped()
@@ -91,9 +94,10 @@ def _broken(ruling: ContractRuling) -> tuple[RefusalReason, ...]:
     return () if ruling.verdict.passed else ruling.reasons
 
 
-def _without_comparisons(contract: Contract) -> Contract:
+def _without_comparisons(contract: Contract, dataset: str) -> Contract:
     """What the contract asks of each row by itself."""
-    return msgspec.structs.replace(contract, unique=(), order=None)
+    to_others = tuple(one for one in contract.references if one.dataset != dataset)
+    return msgspec.structs.replace(contract, unique=(), order=None, references=to_others)
 
 
 def _marks(ruling: ContractRuling, height: int) -> pl.Series:

@@ -31,18 +31,18 @@ class DataStore(BoundStore):
         super().__init__(ledger, project)
         self._deliveries = StructTable(ledger.database, "deliveries", Delivery)
 
-    def find_judgement(self, dataset: str, name: str, digest: str, contract: str | None = None) -> Delivery | None:
+    def find_judgement(self, dataset: str, name: str, digest: str, contracts: Sequence[str] = ()) -> Delivery | None:
         """The judgement that stands on exactly these bytes under this name.
 
         None when they are new; when they were accepted once and another version took their place, or they were withdrawn;
-        or when another contract than ``contract`` (its digest) refused them: then they arrive again.
+        or when another contract than one of ``contracts`` (digests) refused them: then they arrive again.
         """
         where = "project = ? AND dataset = ? AND name = ? AND digest = ? ORDER BY at DESC, id DESC"
         found = self._deliveries.one(where, self.project, dataset, name, digest)
         if found is None:
             return None
         if not found.accepted:
-            asked = contract is None or found.contract == contract or self._is_discarded(found.id)
+            asked = not contracts or found.contract in contracts or self._is_discarded(found.id)
             return found if asked else None
         return found if self._is_standing(dataset, name, found.file_digest) else None
 

@@ -145,7 +145,8 @@ class TriggerWatcher:
         looked = arrivals.connect(self.context, source)
         before, still, fresh = self._told.get(source.name, set()), set(), []
         for found in arrivals.news(self.context, source, looked):
-            change = f"{found.name}:{found.mark}{found.digest}:{arrivals.judge_digest(source)}"
+            judge = arrivals.judge_of_change(self.context, source, found.name)
+            change = f"{found.name}:{found.mark}{found.digest}:{judge}"
             if change not in before:
                 if not arrivals.has_arrived(looked, found, source.settle_s):
                     continue

@@ -58,6 +58,18 @@ class ColumnRule(msgspec.Struct, frozen=True):
     severity: Severity | None = None  # None: the contract's
 
 
+class ColumnReference(msgspec.Struct, frozen=True):
+    """A column whose values must be among those of another dataset's accepted rows; null counts as holding."""
+
+    column: str
+    dataset: str
+    key: str  # the column there
+
+    @property
+    def target(self) -> str:
+        return f"{self.dataset}.{self.key}"
+
+
 class RowRule(msgspec.Struct, frozen=True):
     """A Polars SQL expression over the file's columns that must hold; null counts as holding."""
 
@@ -122,6 +134,7 @@ class AnomalyRule(msgspec.Struct, frozen=True):
 class Contract(msgspec.Struct, frozen=True):
     columns: tuple[ColumnRule, ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()  # each: columns that together identify a row
+    references: tuple[ColumnReference, ...] = ()
     rows_min: int = 1
     rows_max: int | None = None
     fresh_column: str | None = None  # the newest value must lie within `fresh_within_s` of the project clock
@@ -141,6 +154,15 @@ class Contract(msgspec.Struct, frozen=True):
     @property
     def unjudged_words(self) -> str:
         return f"not judged of {self.source}: {'; '.join(self.unjudged)}"
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """The columns without which it cannot be judged: those that `columns` does not list, or says to be required."""
+        optional = {rule.name for rule in self.columns if not rule.required}
+        listed = [rule.name for rule in self.columns if rule.required]
+        referring = [one.column for one in self.references if one.column not in optional]
+        others = filter(None, (self.fresh_column, self.order))
+        return tuple(dict.fromkeys([*listed, *self.key_columns, *referring, *others]))
 
     @property
     def key_columns(self) -> tuple[str, ...]:

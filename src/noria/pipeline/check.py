@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from noria.config import DataSource, Model
+from noria.config import DataSource, Model, referenced_first
 from noria.data import arrivals as arrivals_of
 from noria.data import dropped_rows, files, formats, repeats, retyped, rule_process, table_types, unique_keys
 from noria.data.arrival import Arrival
@@ -22,6 +22,7 @@ from noria.data.batch_store import BatchStore
 from noria.data.dropped_rows import AcceptedRows
 from noria.data.formats import OpenedFile
 from noria.data.formats.format import DialectError
+from noria.data.referenced_rows import REFERENCES, ReferencedRows
 from noria.data.snapshot import Delivery, FilePin
 from noria.data.store import DataStore
 from noria.data.table import TableType
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from noria.data.judge_contract import ContractRuling
     from noria.data.judge_dropped_rows import DroppedRows, NotDropped
+    from noria.data.referenced_values import ReferencedValues
 
 BATCH = 10_000  # files that are accepted in one transaction
 
@@ -54,22 +56,54 @@ def check(context: PipelineContext, run: StartedRun) -> Verdict:
 
 
 def data(context: PipelineContext, run: StartedRun) -> None:
-    """Each arrival is accepted or quarantined, once, with its reason. Files that are no tables are accepted together."""
-    for dataset, group in groupby(run.arrivals, key=lambda arrival: arrival.dataset):
+    """Each arrival is accepted or quarantined, once, with its reason; what a dataset refers to is judged before it. Files that
+    are no tables are accepted together."""
+    order = {name: place for place, name in enumerate(referenced_first(run.project.data))}
+    ordered = sorted(run.arrivals, key=lambda arrival: order[arrival.dataset])
+    for dataset, group in groupby(ordered, key=lambda arrival: arrival.dataset):
         source, arrivals = run.project.data[dataset], list(group)
         if source.opaque:
             keep(context, dataset, [arrival for arrival in arrivals if not arrival.problem])
             arrivals = [arrival for arrival in arrivals if arrival.problem]
         decided = table_types.decide(context, source, arrivals) if arrivals and not source.opaque else TypeDecision(TableType())
-        for arrival in arrivals:
-            context.check_lease()
-            delivery = receive(context, source, arrival, decided)
-            if not delivery.accepted:
-                run.refused.append(f"{delivery.name} quarantined: {delivery.reason}")
+        refused = receive_all(context, source, arrivals, decided, ReferencedRows(context, run.project.data, source))
+        run.refused.extend(f"{delivery.name} quarantined: {delivery.reason}" for delivery in refused)
         if not source.opaque:
             repeats.say(context, source, arrivals)
         if run.project.model is not None and run.project.model.rows == dataset and not source.opaque:
             _say_alone(context, run.project.model, source, arrivals)
+
+
+def receive_all(
+    context: PipelineContext,
+    source: DataSource,
+    arrivals: Sequence[Arrival],
+    decided: TypeDecision,
+    referenced: ReferencedRows,
+) -> list[Delivery]:
+    """Judge files one after the other; those that are refused. Where rows refer to others of their dataset, a file that was
+    refused for that is judged again once a later one was accepted."""
+    to_itself = any(one.dataset == source.name for one in source.references)
+    refused = dict[str, Delivery]()
+    waiting = list(arrivals)
+    while waiting:
+        again = []
+        for arrival in waiting:
+            context.check_lease()
+            delivery = receive(context, source, arrival, decided, referenced)
+            refused.pop(arrival.name, None)
+            if not delivery.accepted:
+                refused[arrival.name] = delivery
+                again += [arrival] if to_itself and _is_for_references(delivery) else []
+        if len(again) == len(waiting):  # nothing was accepted meanwhile
+            break
+        waiting = again
+    return list(refused.values())
+
+
+def _is_for_references(delivery: Delivery) -> bool:
+    """Whether a file was refused for rows that refer to none, perhaps among other reasons."""
+    return any(one.code == REFERENCES for one in delivery.reasons)
 
 
 def _say_alone(context: PipelineContext, model: Model, source: DataSource, arrivals: Sequence[Arrival]) -> None:
@@ -105,12 +139,15 @@ def _as_it_is(arrival: Arrival, now: float) -> tuple[Delivery, FilePin]:
     return made, FilePin(arrival.name, arrival.digest, arrival.size_bytes, 0, arrival.origin)
 
 
-def receive(context: PipelineContext, source: DataSource, arrival: Arrival, decided: TypeDecision) -> Delivery:
+def receive(
+    context: PipelineContext, source: DataSource, arrival: Arrival, decided: TypeDecision, referenced: ReferencedRows
+) -> Delivery:
     """Judge one file against its contract and its dataset's table, and record the delivery, and its event, in one transaction."""
-    judged_by = arrivals_of.judge_digest(source)
+    judges = arrivals_of.judges_of(context, source)
+    judged_by = judges[0]
     if arrival.problem:
         return _record(context, arrival, _unreadable(arrival, judged_by, arrival.problem))
-    known = DataStore.of(context).find_judgement(arrival.dataset, arrival.name, arrival.digest, judged_by)
+    known = DataStore.of(context).find_judgement(arrival.dataset, arrival.name, arrival.digest, judges)
     if known is not None:
         return known
     try:
@@ -122,10 +159,13 @@ def receive(context: PipelineContext, source: DataSource, arrival: Arrival, deci
     base = TableType() if before is None or DataStore.of(context).is_only_file(source.name, arrival.name) else before.type
     now = ClockStore.of(context).now()
     keys = cache(lambda: _known_keys(context, source, decided, arrival))
+    values = cache(lambda: referenced.beside(arrival.name))
     batch = BatchHistory(lambda: BatchStore.of(context).history(arrival.dataset, arrival.name, HISTORY_MOST))
-    judged, divided, example = ruling(source, decided, opened, tuple(base.columns), now, keys, batch)
+    judged, divided, example = ruling(source, decided, opened, tuple(base.columns), now, keys, batch, values)
     part = divided.text if divided.good is None else dropped_rows.accept_good_rows(context, source, decided, opened, divided)
     delivery = replace(_delivery(context, arrival, opened.table.height, judged, part), contract=judged_by, example=example)
+    if not delivery.accepted and _is_for_references(delivery):
+        delivery = replace(delivery, contract=judges[-1])  # until what it refers to has other rows
 
     def keep_facts() -> None:
         table_types.keep(context, source, table_types.accepted_type(decided, base, opened.table.columns))
@@ -172,6 +212,7 @@ def ruling(
     now: float | None,
     keys: Callable[[], pl.DataFrame | None] = lambda: None,
     batch: BatchHistory | None = None,
+    referenced: Callable[[], ReferencedValues | None] = lambda: None,
 ) -> tuple[ContractRuling, DroppedRows | NotDropped, str]:
     """What becomes of a file beside accepted ones with the columns ``base``; which rows of a refused one may be dropped, so that
     the others are accepted; and a value for which it is refused."""
@@ -187,7 +228,9 @@ def ruling(
         return refused, whole, table_types.examples(misfits)
 
     def held(contract: Contract, table: pl.DataFrame) -> ContractRuling:
-        return judge_contract.judge(contract, table, now=now, known_keys=keys(), apart=rule_process.apart)
+        return judge_contract.judge(
+            contract, table, now=now, known_keys=keys(), referenced=referenced(), apart=rule_process.apart
+        )
 
     contract = source.contract or Contract()
     found = held(contract, table)
@@ -196,7 +239,7 @@ def ruling(
 
         found = anomalies.hold(contract, table, found, batch)
     told = judge_contract.add_warnings(found, table_types.schema_warnings(source, decided, opened, base))
-    return told, judge_dropped_rows.judge(contract, table, found, held), ""
+    return told, judge_dropped_rows.judge(contract, table, found, held, source.name), ""
 
 
 def alone(model: Model, table: pl.DataFrame) -> list[str]:
