@@ -67,6 +67,8 @@ def columns(draw: st.DrawFn) -> ColumnRule:
         made |= {"length_min": shortest, "length_max": more}
     if kind in (None, "date", "datetime"):
         made["format"] = draw(st.sampled_from([None, "%d/%m/%Y", "%Y-%m-%d %H:%M:%S%z"]))
+    if kind is None or kind.startswith(("int", "float", "decimal", "string", "bool")):
+        made["shift_most"] = draw(st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True))
     return ColumnRule(draw(NAMES), kind, **made)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from noria.cli.context import Home
 from noria.config import DataSource, Project
 from noria.data import files, referenced_rows, retyped, unique_keys
-from noria.data.batch_facts import HISTORY_MOST, BatchHistory, PastBatch
+from noria.data.batch_facts import HISTORY_MOST, BatchHistory, PastBatch, ReadColumn
 from noria.data.batch_store import BatchStore
 from noria.data.formats import DatasetFile
 from noria.data.quarantine_store import QuarantineStore
@@ -35,7 +35,9 @@ class AcceptedFiles:
     def __init__(self, home: Home, project: Project, source: DataSource, kind: TableType) -> None:
         self.home, self.project, self.source, self.kind = home, project.name, source, kind
         named = [one.key for other in project.data.values() for one in other.references if one.dataset == source.name]
-        self._referenced = tuple(dict.fromkeys(named))  # columns that rows of datasets refer to
+        rules = source.contract.columns if source.contract is not None else ()
+        named += [rule.name for rule in rules if rule.shift_most is not None]
+        self._wanted = tuple(dict.fromkeys(named))  # columns that rows of datasets refer to, or whose distribution is compared
         self._values: dict[str, dict[str, pl.Series | None]] | None = None  # of those, by file and column
         self._pins: dict[str, FilePin] = {}  # of those that turns accepted
         self._released: dict[tuple[str, str], str] = {}  # name and digest of a file that a person released -> by whom
@@ -68,7 +70,10 @@ class AcceptedFiles:
 
     def batch(self, name: str) -> BatchHistory:
         """The history beside which a file is judged."""
-        return BatchHistory(lambda: self._history(name))
+        return BatchHistory(lambda: self._history(name), lambda: self._columns_beside(name))
+
+    def _columns_beside(self, name: str) -> dict[str, ReadColumn]:
+        return {other: values.get for other, values in self._read_values().items() if other != name}
 
     def _history(self, name: str) -> list[PastBatch]:
         if not self.home.ledger_file.is_file():
@@ -77,8 +82,8 @@ class AcceptedFiles:
             return BatchStore(ledger, self.project).history(self.source.name, name, HISTORY_MOST)
 
     def add(self, name: str, path: Path, good: pl.Series | None = None) -> None:
-        """A good file, or the good rows of one: the next ones may not repeat its keys, and may refer to its rows."""
-        if self._referenced:
+        """A good file, or the good rows of one: the next ones may not repeat its keys, may refer to it, are compared with it."""
+        if self._wanted:
             values = self._values_of(DatasetFile(name, path))
             kept = {column: found if found is None or good is None else found.filter(good) for column, found in values.items()}
             self._read_values()[name] = kept
@@ -109,7 +114,7 @@ class AcceptedFiles:
         return self._values
 
     def _values_of(self, part: DatasetFile) -> dict[str, pl.Series | None]:
-        return {column: referenced_rows.file_values(self.source, self.kind, part, column) for column in self._referenced}
+        return {column: referenced_rows.file_values(self.source, self.kind, part, column) for column in self._wanted}
 
     def looks_beside(self, name: str, columns: Collection[str]) -> list[FileLooks]:
         """What these columns look like in the files that turns accepted, but for this one."""

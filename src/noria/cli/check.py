@@ -363,6 +363,8 @@ def _table(
         text = "; ".join(filter(None, [text, divided.text]))
     if batch is not None and batch.found is not None and source.contract is not None and source.contract.anomalies is not None:
         text += "" if batch.found.outcome is Outcome.FAIL else f"; {batch.found.text}"
+    for one in batch.distributions if batch is not None else ():
+        text += "" if one.outcome is Outcome.FAIL else f"; {one.text}"
     finding = CheckResult(
         name,
         ruling.verdict.passed,

@@ -91,6 +91,10 @@ def check_file(ctx: click.Context, file: Path, contract_file: Path | None, as_js
         named = ", ".join(f"{one.column} to {one.target}" for one in contract.references)
         text = f"references are not judged, since they are to rows of a project ({named}); `noria check` judges them there"
         facts = msgspec.structs.replace(facts, findings=[*facts.findings, FileFinding("warn", "contract.references", text)])
+    moved = [rule.name for rule in contract.columns if rule.shift_most is not None] if contract is not None else []
+    if moved and facts.rows is not None:
+        text = f"distributions are not judged, since that is beside accepted rows of a project ({', '.join(moved)})"
+        facts = msgspec.structs.replace(facts, findings=[*facts.findings, FileFinding("warn", "contract.distribution", text)])
     good = all(each.level != "fail" for each in facts.findings)
     document = {
         "ok": good,

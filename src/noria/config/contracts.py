@@ -80,9 +80,10 @@ def _column(name: str, section: Section) -> ColumnRule:
     for key, fitting, words in _FITTING:
         if key in section and kind is not None and not kind.startswith(fitting):
             raise section.at(key).error(f"only {words}; {name} is a {kind}")
+    shift = {"shift_most": section.get("distribution").get("shift")} if "distribution" in section else {}
     given = section.given(type="type", nulls="nulls", values="values", required="required", format="format", pattern="pattern")
     length = {"length_min": shortest, "length_max": longest}
-    return ColumnRule(name, low=low, high=high, **length, **given, **_severity(section))
+    return ColumnRule(name, low=low, high=high, **length, **shift, **given, **_severity(section))
 
 
 def _schema(root: Section) -> SchemaPolicy:
@@ -102,6 +103,7 @@ _FITTING = (  # which types a key is for
     ("format", ("date", "datetime"), "dates and times have a format"),
     ("pattern", ("string",), "text has a pattern"),
     ("length", ("string", "list"), "text and lists have a length"),
+    ("distribution", ("int", "float", "decimal", "string", "bool"), "numbers, text and truth values have a distribution"),
 )
 
 

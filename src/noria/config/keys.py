@@ -455,6 +455,10 @@ PROJECT = Record(
 )
 
 SEVERITY = Choice(tuple(str(choice) for choice in Severity))
+DISTRIBUTION = Record(
+    "a mapping with shift",
+    (ConfigKey("shift", CHANCE, "The largest distance of the two distributions.", required=True),),
+)
 COLUMN = Record(
     "a type, or a mapping",
     (
@@ -477,6 +481,9 @@ COLUMN = Record(
             "length",
             ListOf(LENGTH, "a list of two whole numbers", length=2),
             "The fewest and the most characters of a text, or items of a list; null is no limit.",
+        ),
+        ConfigKey(
+            "distribution", DISTRIBUTION, "How far it may move from [the last accepted rows](data.md#distributions).", "any"
         ),
         ConfigKey("required", FLAG, "Whether the column must be present.", "true"),
         ConfigKey("severity", SEVERITY, "What happens to a file that breaks a promise of this column.", "as the contract's"),

@@ -58,6 +58,7 @@ def _property(rule: ColumnRule, unique: bool) -> Json:
     own |= {} if rule.required else {"required": False}
     own |= {"format": rule.format} if rule.format is not None else {}
     own |= {"severity": str(rule.severity)} if rule.severity is not None else {}
+    own |= {"distribution": {"shift": rule.shift_most}} if rule.shift_most is not None else {}
     return made | ({"customProperties": _customs(own)} if own else {})
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from noria.kernel.verdict import Reason
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HISTORY_MOST = 100  # files beside which one is judged
 
@@ -35,10 +39,15 @@ class PastBatch(msgspec.Struct, frozen=True):
     unusual: bool = False  # whether it was, against the history of then
 
 
-class BatchHistory:
-    """The accepted files beside one that is judged, and what was measured of it."""
+ReadColumn = Callable[[str], "pl.Series | None"]  # the values of a column of a file, None where it does not have it
 
-    def __init__(self, history: Callable[[], Sequence[PastBatch]]) -> None:
+
+class BatchHistory:
+    """The accepted files beside one that is judged, and what was measured of it. ``files``: how each is read, by name."""
+
+    def __init__(self, history: Callable[[], Sequence[PastBatch]], files: Callable[[], Mapping[str, ReadColumn]] = dict) -> None:
         self.history = history
+        self.files = files
+        self.distributions: tuple[Reason, ...] = ()  # what was found of those that the contract bounds
         self.measured: PastBatch | None = None  # once it was judged
         self.found: Reason | None = None

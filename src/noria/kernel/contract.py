@@ -56,6 +56,7 @@ class ColumnRule(msgspec.Struct, frozen=True):
     length_min: int | None = None  # characters of a text, items of a list
     length_max: int | None = None
     severity: Severity | None = None  # None: the contract's
+    shift_most: float | None = None  # the largest distance of its distribution from that of the last accepted rows, 0 to 1
 
 
 class ColumnReference(msgspec.Struct, frozen=True):

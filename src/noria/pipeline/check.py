@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from noria.config import DataSource, Model, referenced_first
 from noria.data import arrivals as arrivals_of
-from noria.data import dropped_rows, files, formats, repeats, retyped, rule_process, table_types, unique_keys
+from noria.data import dropped_rows, files, formats, referenced_rows, repeats, retyped, rule_process, table_types, unique_keys
 from noria.data.arrival import Arrival
 from noria.data.arrivals import refusal
 from noria.data.batch_facts import HISTORY_MOST, BatchHistory
@@ -160,7 +160,13 @@ def receive(
     now = ClockStore.of(context).now()
     keys = cache(lambda: _known_keys(context, source, decided, arrival))
     values = cache(lambda: referenced.beside(arrival.name))
-    batch = BatchHistory(lambda: BatchStore.of(context).history(arrival.dataset, arrival.name, HISTORY_MOST))
+    batch = BatchHistory(
+        lambda: BatchStore.of(context).history(arrival.dataset, arrival.name, HISTORY_MOST),
+        lambda: {
+            one.name: partial(referenced_rows.file_values, source, decided.type, one)
+            for one in retyped.files_beside(context, source, arrival.name)
+        },
+    )
     judged, divided, example = ruling(source, decided, opened, tuple(base.columns), now, keys, batch, values)
     part = divided.text if divided.good is None else dropped_rows.accept_good_rows(context, source, decided, opened, divided)
     delivery = replace(_delivery(context, arrival, opened.table.height, judged, part), contract=judged_by, example=example)
