@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import inner_noria
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from noria import config
-from noria.data import judge_distribution
+from noria.data import anomalies, judge_contract, judge_distribution
+from noria.data.batch_facts import BatchHistory
+from noria.data.judge_contract import ContractRuling
 from noria.data.store import DataStore
 from noria.engine import assembly
 from noria.kernel.contract import ColumnRule, Contract, Severity
@@ -131,6 +134,13 @@ def test_texts_that_never_repeat_have_not_moved() -> None:
     assert answer(values, now, limit=0.2).outcome is Outcome.FAIL, "where values repeated, new ones are a move"
 
 
+def test_the_categories_are_not_chosen_by_the_rows_that_are_compared() -> None:
+    """Else each of a few rows would be a category of its own, and no other file would have any of them."""
+    before, now = (pl.Series([f"order {at}" for at in range(*ends)]) for ends in ((0, 40), (1_000, 4_000)))
+    assert answer(before, now).outcome is Outcome.NOT_ENOUGH_DATA
+    assert answer(before, now).numbers["distance"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("before", "now", "words"),
     [
@@ -164,6 +174,43 @@ def test_columns_share_the_error() -> None:
     assert [one.severity for one in found] == [Severity.QUARANTINE, Severity.WARN]
     assert found[0].reason.numbers["high"] == found[1].reason.numbers["high"] > alone
     assert found[0].reason.numbers["high"] == pytest.approx(2 * distance_margins.kolmogorov_smirnov_margin(1000, 0.01 / 4))
+
+
+# --- beside accepted files
+
+
+def held(contract: Contract, now: pl.Series, files: dict[str, pl.Series | None]) -> tuple[ContractRuling, list[str]]:
+    """The ruling on a file, and the names of the accepted files that were read for it."""
+    read = list[str]()
+
+    def column(name: str, asked: str) -> pl.Series | None:
+        assert asked == "x"
+        read.append(name)
+        return files[name]
+
+    batch = BatchHistory(list, lambda: {name: partial(column, name) for name in files})
+    table = now.alias("x").to_frame()
+    return anomalies.hold(contract, table, judge_contract.judge(contract, table, now=None), batch), read
+
+
+def test_the_newest_files_by_name_are_what_a_file_is_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anomalies, "LAST_ROWS", 5_000)
+    old, new = (pl.Series(np.arange(3_000) + at) for at in (0, 1_000_000))
+    files = {"day-9": old, "day-10": new, "day-11": None, "day-12": new}
+    contract = Contract(columns=(ColumnRule("x", shift_most=0.2),))
+    found, read = held(contract, new.gather_every(2), files)
+    assert read == ["day-12", "day-11", "day-10"]
+    assert found.verdict.passed
+    found, _ = held(contract, old, files)
+    assert [(one.code, one.rows) for one in found.reasons] == [("contract.distribution", None)]
+    assert found.verdict.sentence().startswith("x: its distribution moved by 9")
+
+
+def test_a_move_may_be_a_warning() -> None:
+    contract = Contract(columns=(ColumnRule("x", shift_most=LIMIT, severity=Severity.WARN),))
+    found, _ = held(contract, pl.Series(np.arange(1_000)), {"a": pl.Series(np.arange(1_000) + 5_000)})
+    assert found.verdict.passed
+    assert [one.text.partition(" moved")[0] for one in found.warnings] == ["warning: x: its distribution"]
 
 
 # --- in a project

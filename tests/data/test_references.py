@@ -20,6 +20,7 @@ from noria import config
 from noria.config import DataSource
 from noria.data import arrivals, files, judge_contract
 from noria.data.judge_contract import ContractRuling
+from noria.data.referenced_rows import ReferencedRows
 from noria.data.referenced_values import ReferencedColumn, ReferencedValues
 from noria.data.snapshot import Delivery
 from noria.data.store import DataStore
@@ -247,6 +248,24 @@ def test_good_rows_are_accepted_without_those_that_refer_to_nothing(shop: Shop) 
     )  # fmt: skip
 
 
+def test_rows_that_refer_to_dropped_rows_are_dropped_with_them(shop: Shop) -> None:
+    shop.write("noria.yaml", 'project: shop\ndata: {people: {source: "people/*.csv", contract: p.yaml, settle: 1ms}}\n')
+    shop.write("p.yaml", "unique: [id]\nreferences: {boss: people.id}\ndrop_rows: {at_most: 90%}\n")
+    shop.put("people/a", "1,", "2,1", "3,9", "4,3", "5,4", "5,1", "6,2")
+    ((_, accepted, reason),) = shop.take()
+    assert accepted
+    assert reason.startswith("4 rows meet the contract; 3 of 7 rows (42.9 %) were dropped: boss: 1 of 7 rows have a value that")
+    assert DataStore.of(shop.context).accepted_files("people")["people/a.csv"].rows == 4  # 1, 2, the second 5, 6
+    shop.write("p.yaml", "references: {boss: people.id}\ndrop_rows: {at_most: 40%}\n")
+    shop.put("people/a", "1,", "3,9", "4,3", "5,4")
+    ((_, accepted, reason),) = shop.take()
+    assert not accepted
+    assert reason.endswith("2 of 4 rows (50 %) fail; drop_rows allows at most 40 %")
+    shop.write("p.yaml", "references: {boss: people.id}\ndrop_rows: {at_most: 90%}\n")
+    shop.put("people/a", *(f"{at},{at - 1}" for at in range(1, 30)), *(f"{at},{at}" for at in range(50, 99)))
+    assert shop.take()[0][2].endswith("rows refer to rows that fail, over more than 20 others")
+
+
 def test_a_column_that_is_not_there_and_one_of_another_kind(shop: Shop) -> None:
     shop.put("customers/a", "7,Ada")
     shop.put("orders/a", "1,Ada")
@@ -269,6 +288,14 @@ def test_rows_that_refer_to_rows_of_their_dataset(shop: Shop) -> None:
     shop.take()
     assert set(DataStore.of(shop.context).accepted_files("people")) == {"people/a.csv", "people/b.csv", "people/c.csv"}
     assert shop.take() == []
+
+
+def test_a_dataset_that_is_gone_is_a_reason(shop: Shop) -> None:
+    """As where a contract in force is older than noria.yaml."""
+    source = config.load(shop.home).data["orders"]
+    values = ReferencedRows(shop.context, {"orders": source}, source).beside("orders/a.csv")
+    assert values is not None
+    assert values.columns[CUSTOMER] == ReferencedColumn(problem="noria.yaml has no dataset customers")
 
 
 def test_hashed_columns_refer_to_each_other(shop: Shop) -> None:

@@ -73,9 +73,8 @@ def measure_numbers(before: pl.Series, now: pl.Series, error: float) -> Measured
 def measure_categories(before: pl.Series, now: pl.Series, error: float) -> MeasuredDistance:
     """Total variation of the most frequent values of one half of the earlier rows, and of all others as one."""
     texts = [one.cast(pl.String).alias("value") for one in (before, now)]
-    drawn = pl.Series(
-        np.random.default_rng(SEED).random(len(before)) < 0.5
-    )  # rows may have a rhythm: every second would fall in with it
+    # not every second row, with which a rhythm of the rows would fall in
+    drawn = pl.Series(np.random.default_rng(SEED).random(len(before)) < 0.5)
     chosen = texts[0].filter(drawn).value_counts().sort("count", "value", descending=[True, False]).head(CATEGORIES_MOST)
     sides = [_shares(one, chosen["value"]) for one in (texts[0].filter(~drawn), texts[1])]
     rows = [float(one.sum()) for one in sides]
